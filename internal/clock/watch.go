@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package clock
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Defaults of a [Watch].
+const (
+	// DefaultInterval is how often a Watch reads the clocks while the process runs: five wake-ups a second, some 30 µs of
+	// CPU. It bounds how late a thaw is noticed when the monotonic clock stood still and nothing calls Check.
+	DefaultInterval = 200 * time.Millisecond
+
+	// DefaultThreshold is the gap that counts as a freeze. A process with the CPU share of a 128 MB function is kept
+	// waiting for tens of milliseconds as a matter of course; a wrong guess costs one sweep over the open connections.
+	DefaultThreshold = time.Second
+)
+
+// Watch notices that the process was frozen, by a gap between two readings of the clocks. Its users say what a gap
+// means; a Watch only tells how long it was. The zero value is ready to use, with the defaults.
+type Watch struct {
+	Clock     Clock
+	Interval  time.Duration // between readings in Run; 0 means DefaultInterval
+	Threshold time.Duration // the smallest gap that counts; 0 means DefaultThreshold
+
+	last atomic.Pointer[Instant] // the latest reading
+
+	mu    sync.Mutex // held while a thaw is announced, so that no one passes Check before it was
+	thawn []func(gap time.Duration)
+}
+
+// OnThaw makes f be called after each gap, with its length, in the order of registration. It is called by whichever
+// goroutine noticed, with others held in Check until it returns: it must be quick, and must not call Check.
+func (w *Watch) OnThaw(f func(gap time.Duration)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.thawn = append(w.thawn, f)
+}
+
+// Check reads the clocks and announces a gap if there was one. It is for the places where something frozen is about to
+// be used; without a gap it costs one reading and takes no lock.
+func (w *Watch) Check() {
+	if last := w.last.Load(); last == nil || w.Clock.Now().Sub(*last) >= w.threshold() {
+		w.read()
+	}
+}
+
+// Run reads the clocks every Interval until ctx ends.
+func (w *Watch) Run(ctx context.Context) {
+	interval := w.Interval
+	if interval <= 0 {
+		interval = DefaultInterval
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		w.read()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *Watch) read() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.Clock.Now()
+	last := w.last.Swap(&now)
+	if last == nil {
+		return
+	}
+	if gap := now.Sub(*last); gap >= w.threshold() {
+		for _, f := range w.thawn {
+			f(gap)
+		}
+	}
+}
+
+func (w *Watch) threshold() time.Duration {
+	if w.Threshold > 0 {
+		return w.Threshold
+	}
+	return DefaultThreshold
+}
