@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+const (
+	// Accept fails when descriptors or memory run out. It is tried again after a pause that doubles within these bounds,
+	// as net/http does: connections wait in the kernel meanwhile.
+	minAcceptPause = 5 * time.Millisecond
+	maxAcceptPause = time.Second
+
+	// lastCallFor is how long connections are still accepted when the server shuts down: those that the function made
+	// before it ended are waiting in the kernel, perhaps since before a freeze, and may hold bytes.
+	lastCallFor = 10 * time.Millisecond
+)
+
+// listener is one bound address and where its connections go.
+type listener struct {
+	*net.TCPListener
+	route *Route
+}
+
+// lastCall makes the accept loop end once the connections that wait were accepted.
+func (l *listener) lastCall() { _ = l.SetDeadline(time.Now().Add(lastCallFor)) }
+
+// accept takes connections in until the listener is closed or its last call has passed.
+func (s *Server) accept(l *listener) {
+	defer s.accepting.Done()
+	defer l.Close()
+	pause := minAcceptPause
+	for {
+		down, err := l.AcceptTCP()
+		switch {
+		case err == nil:
+			pause = minAcceptPause
+			s.admit(l.route, down)
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
+			return
+		default:
+			s.report.failure(l.route.Name, "accept", err)
+			select {
+			case <-time.After(pause):
+			case <-s.closing:
+			}
+			pause = min(2*pause, maxAcceptPause)
+		}
+	}
+}
+
+// admit starts a connection's life, or resets it if there are too many.
+func (s *Server) admit(route *Route, down *net.TCPConn) {
+	s.cfg.Watch.Check() // a freeze is noticed before anything from before it is used
+	s.stats.accepted.Add(1)
+	c := newConn(s, route, down)
+	if !s.add(c) {
+		s.stats.ended(CauseLimit)
+		s.report.failure(route.Name, CauseLimit, errLimit)
+		reset(down)
+		return
+	}
+	go c.open()
+}
+
+var errLimit = errors.New("too many connections are open: raise the limit, or close some")

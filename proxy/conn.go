@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/consul-lambda/consul-lambda/internal/bufpool"
+)
+
+// conn is one connection of the function, from its accept to the end of both legs. Three goroutines work for it, no more
+// than two at a time: open dials, then hands over to two calls of carry, one for each direction; the last of these to end
+// calls finish. Dialling has a goroutine of its own because a handshake needs a deep stack, which would stay with the
+// connection for life.
+type conn struct {
+	srv   *Server
+	route *Route
+	down  *net.TCPConn // the function's leg
+	up    net.Conn     // the mesh's leg; set once by open, before established
+
+	dialing context.Context // ends when the dial must
+	giveUp  context.CancelFunc
+
+	established atomic.Bool
+	killed      atomic.Pointer[Cause] // why it must end; set once
+	running     atomic.Int32          // directions that have not ended
+
+	sent     direction // function to mesh
+	received direction // mesh to function
+
+	sweep sweepState // the sweep's
+}
+
+// direction is one of a connection's two streams.
+type direction struct {
+	from, to net.Conn
+	back     *direction   // the other one
+	moved    atomic.Int64 // bytes passed on
+	ending   atomic.Bool  // its end is being passed on, or was
+	ended    atomic.Bool  // no more bytes will move
+
+	// Written by carry before ended is set, read after.
+	complete bool  // it ended by itself, and its end was passed on
+	readErr  error // why it could not be read further
+	writeErr error // why it could not be passed on
+}
+
+func newConn(s *Server, route *Route, down *net.TCPConn) *conn {
+	c := &conn{srv: s, route: route, down: down}
+	now := s.cfg.Clock.Now()
+	c.sweep = sweepState{born: now, sentAt: now, receivedAt: now}
+	c.dialing, c.giveUp = context.WithTimeout(s.serving, s.cfg.DialTimeout)
+	return c
+}
+
+// open dials, and starts to relay.
+func (c *conn) open() {
+	defer c.guard(func() { c.refuse(nil) })
+	up, err := c.route.Dial(c.dialing)
+	c.giveUp()
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	c.up = up
+	c.sent = direction{from: c.down, to: up, back: &c.received}
+	c.received = direction{from: up, to: c.down, back: &c.sent}
+	c.running.Store(2)
+	c.established.Store(true)
+	if c.killed.Load() != nil {
+		c.interrupt() // it was to end while it was being dialled, and nobody could tell its legs
+	}
+	go c.carry(&c.sent)
+	go c.carry(&c.received)
+}
+
+// refuse ends a connection that never had an upstream: with a reset, so that nobody takes it for an empty answer (R9).
+func (c *conn) refuse(err error) {
+	defer c.srv.remove(c)
+	c.giveUp()
+	cause := CauseDial
+	if k := c.killed.Load(); k != nil {
+		cause = *k
+	}
+	c.srv.stats.ended(cause)
+	if err != nil && cause != CauseShutdown {
+		c.srv.report.failure(c.route.Name, cause, err)
+	}
+	reset(c.down)
+}
+
+// kill makes the connection end, from outside its goroutines. The first cause counts.
+func (c *conn) kill(cause Cause) {
+	if !c.killed.CompareAndSwap(nil, &cause) {
+		return
+	}
+	c.giveUp()
+	if c.established.Load() {
+		c.interrupt()
+	}
+}
+
+// interrupt ends reads and writes under way on both legs.
+func (c *conn) interrupt() {
+	_ = c.down.SetDeadline(past)
+	_ = c.up.SetDeadline(past)
+}
+
+var past = time.Unix(1, 0)
+
+// carry moves one direction's bytes until it ends.
+func (c *conn) carry(d *direction) {
+	defer c.guard(func() {
+		c.interrupt()
+		c.end(d)
+	})
+	from, fromTCP := d.from.(*net.TCPConn)
+	to, toTCP := d.to.(*net.TCPConn)
+	if fromTCP && toTCP {
+		c.splice(d, from, to)
+	} else {
+		c.copy(d)
+	}
+	c.passOn(d)
+	c.end(d)
+}
+
+// copy moves bytes through pooled buffers. It sets readErr or writeErr; at the end of the stream readErr is io.EOF.
+func (c *conn) copy(d *direction) {
+	bufs, src, size := c.srv.cfg.Buffers, newSource(d.from), bufpool.Min
+	for {
+		buf, err := src.next(bufs, size)
+		if buf == nil {
+			d.readErr = err
+			return
+		}
+		if d == &c.sent {
+			c.srv.cfg.Watch.Check() // what the function sends after a thaw must not vanish in a dead path (R19)
+		}
+		n, err := d.to.Write(buf.B)
+		size = buf.Next()
+		bufs.Put(buf)
+		d.moved.Add(int64(n))
+		if err != nil {
+			d.writeErr = err
+			return
+		}
+	}
+}
+
+// splice moves bytes between two sockets in the kernel. net.TCPConn.ReadFrom does it, and falls back to copying where
+// the kernel cannot. An error may be of either side.
+func (c *conn) splice(d *direction, from, to *net.TCPConn) {
+	n, err := to.ReadFrom(from)
+	d.moved.Add(n)
+	if d.readErr = err; err == nil {
+		d.readErr = io.EOF
+	}
+}
+
+// passOn makes the end of a direction known to the leg that it feeds.
+func (c *conn) passOn(d *direction) {
+	if d.readErr == io.EOF && !d.back.ending.Load() && tcpStateOf(d.from).closed {
+		// The kernel tells a reset once, and told it to a write: the end that a read sees after that is not a clean one.
+		d.readErr = io.ErrUnexpectedEOF
+	}
+	d.ending.Store(true)
+	switch {
+	case d.writeErr != nil:
+		// The leg is broken for writing. What it still has to say is carried on, until it ends.
+	case d.readErr != io.EOF:
+		// The leg that was read is gone, so that nothing can be written to it any more either: the other direction, which
+		// may be waiting for bytes to write to it, has no purpose.
+		_ = d.to.SetReadDeadline(past)
+	default:
+		d.complete = closeWrite(d.to) == nil
+	}
+}
+
+// end marks a direction as ended, and the connection with the second one.
+func (c *conn) end(d *direction) {
+	d.ended.Store(true)
+	if c.running.Add(-1) == 0 {
+		c.finish()
+	}
+}
+
+// finish closes both legs: each in order if all that it was to be sent was sent, with a reset if not. The function's
+// comes first: it may be waiting.
+func (c *conn) finish() {
+	defer c.srv.remove(c)
+	c.account()
+	c.closeLeg(&c.received)
+	c.closeLeg(&c.sent)
+}
+
+// closeLeg closes the leg that a direction feeds.
+func (c *conn) closeLeg(d *direction) {
+	if d.canFlush() && (!d.complete || c.srv.isClosing()) {
+		c.flush(d.to)
+	}
+	if d.complete {
+		_ = d.to.Close()
+	} else {
+		reset(d.to)
+	}
+}
+
+// canFlush reports whether the leg that the direction feeds may still take bytes.
+func (d *direction) canFlush() bool {
+	return d.writeErr == nil && (d.back.readErr == io.EOF || isDeadline(d.back.readErr))
+}
+
+// flush waits until the leg's peer has what was written to it: a reset would throw it away (R5), and so would the end of
+// the process (R16). It gives up when the peer took nothing for a while.
+func (c *conn) flush(leg net.Conn) {
+	patience := c.srv.cfg.HalfCloseTimeout
+	if c.killed.Load() != nil {
+		patience = killedPatience
+	}
+	since, left := c.srv.cfg.Clock.Now(), sendQueue(leg)
+	for pause := time.Millisecond; left > 0; pause = min(2*pause, maxFlushPause) {
+		if !sleep(c.srv.serving, pause) {
+			return
+		}
+		now := c.srv.cfg.Clock.Now()
+		if n := sendQueue(leg); n != left {
+			left, since = n, now
+		} else if now.Sub(since) >= patience {
+			return
+		}
+	}
+}
+
+// sleep returns true after d, or false as soon as ctx ends.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+const (
+	// killedPatience is how long the peer of a connection that was ended from here has to take what was sent before.
+	killedPatience = time.Second
+
+	// maxFlushPause is how often, at the least, the send queue is looked at.
+	maxFlushPause = 50 * time.Millisecond
+)
+
+// account counts how the connection ended, and logs it if that was no routine end.
+func (c *conn) account() {
+	st := &c.srv.stats
+	st.sent.Add(c.sent.moved.Load())
+	st.received.Add(c.received.moved.Load())
+	if k := c.killed.Load(); k != nil {
+		st.ended(*k)
+		if *k == CauseUnacknowledged {
+			c.srv.report.failure(c.route.Name, *k, errUnacknowledged)
+		}
+		return
+	}
+	if err := c.received.readErr; err != nil && err != io.EOF && !isDeadline(err) {
+		st.ended(CauseTruncated)
+		c.srv.report.failure(c.route.Name, CauseTruncated, err)
+	}
+}
+
+var errUnacknowledged = errors.New("what was sent was not acknowledged: the path to the gateway or the gateway is gone")
+
+// isDeadline reports whether a read was ended from here. The kernel giving up on a peer is a timeout too, and is not it.
+func isDeadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// guard ends the connection instead of the function when there is a defect (R12).
+func (c *conn) guard(cleanUp func()) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	cause := CausePanic
+	c.killed.CompareAndSwap(nil, &cause)
+	c.srv.report.failure(c.route.Name, cause, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+	cleanUp()
+}

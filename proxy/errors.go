@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import "errors"
+
+// ErrServerClosed is what Serve returns after Shutdown, and Listen then too.
+var ErrServerClosed = errors.New("proxy: server closed")
+
+// Cause is why a connection was ended by something other than its two ends. Its text is what the log and the metrics
+// call it.
+type Cause string
+
+// The causes.
+const (
+	CauseDial           Cause = "dial"           // the upstream could not be reached in time, or refused
+	CauseLimit          Cause = "limit"          // there were MaxConnections already
+	CauseTruncated      Cause = "truncated"      // the upstream's stream was cut
+	CauseIdle           Cause = "idle"           // no traffic for IdleTimeout
+	CauseAge            Cause = "age"            // open for MaxAge
+	CauseHalfClosed     Cause = "half-closed"    // one direction had ended, and the other was silent for HalfCloseTimeout
+	CauseFrozen         Cause = "frozen"         // silent for so long, after a freeze, that the path has forgotten it
+	CauseUnacknowledged Cause = "unacknowledged" // what was sent upstream was not acknowledged
+	CauseShutdown       Cause = "shutdown"       // the server was shut down
+	CausePanic          Cause = "panic"          // a defect of this package or of a Dial
+)

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import "time"
+
+// SetAckTimeout shortens ackTimeout, which is counted in time that really passes. Before the first connection.
+func (s *Server) SetAckTimeout(d time.Duration) { s.ackTimeout = d }
+
+// Progress is the sum of what all open connections have moved.
+func (s *Server) Progress() (n uint64) {
+	for _, c := range s.open() {
+		if c.established.Load() {
+			n += c.sent.progress() + c.received.progress()
+		}
+	}
+	return n
+}
+
+// Sweep looks at all connections now.
+func (s *Server) Sweep() { s.look(false) }

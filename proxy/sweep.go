@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/consul-lambda/consul-lambda/internal/clock"
+)
+
+// Everything that depends on time is decided here, by one goroutine that looks at all connections. While none is open it
+// sleeps. A look at an idle connection is a few loads; the kernel is asked only about those that sent something.
+
+const (
+	// sweepEvery is how exact the timeouts are.
+	sweepEvery = 200 * time.Millisecond
+
+	// drainEvery is how often a draining server looks for connections that fell silent.
+	drainEvery = 20 * time.Millisecond
+
+	// silentInDrain is how long nothing may move on a connection before a draining server takes it for silent: several
+	// scheduling periods of a small function, a fraction of the 2 s that Lambda gives.
+	silentInDrain = 150 * time.Millisecond
+
+	// frozenSilence is how long a connection may be silent, over a freeze, and be used again. NAT gateways and network
+	// load balancers forget a flow after 350 s without saying so: the next request would wait for its own timeout (R19).
+	frozenSilence = 300 * time.Second
+
+	// ackTimeout is how long what was sent upstream may be in flight without any acknowledgement (R19). It is counted
+	// while the process runs. TCP_USER_TIMEOUT is not used for it: since Linux 5.11 it also ends a connection whose peer
+	// is alive and merely does not read for so long.
+	ackTimeout = 10 * time.Second
+
+	// ackEvery is how often the kernel is asked about a connection with something in flight.
+	ackEvery = time.Second
+)
+
+// sweepState is what the sweep remembers of a connection. Only a sweep touches it, but for born.
+type sweepState struct {
+	born clock.Instant // when it was accepted
+
+	sent, received uint64        // as last seen
+	sentAt         clock.Instant // when they last changed; at first, when the connection was accepted
+	receivedAt     clock.Instant
+
+	inFlight bool          // something was sent, and not known to be acknowledged
+	asked    time.Duration // running time until the kernel is asked again
+	acked    uint64        // as the kernel last said
+	unacked  time.Duration // running time for which it said nothing better
+}
+
+// sweeps runs until ctx ends.
+func (s *Server) sweeps(ctx context.Context, done chan<- struct{}) {
+	defer close(done)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		}
+		if !s.sweepWhileOpen(ctx) {
+			return
+		}
+	}
+}
+
+// sweepWhileOpen returns true when no connection is open any more, and false when ctx ended.
+func (s *Server) sweepWhileOpen(ctx context.Context) bool {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+		s.cfg.Watch.Check()
+		if s.look(false) == 0 {
+			return true
+		}
+	}
+}
+
+// thawed is called after a freeze, before anything is done with a connection from before it.
+func (s *Server) thawed(time.Duration) { s.look(true) }
+
+// look sweeps all connections once and returns how many there are. After a freeze, movement since the last look is taken
+// to have been before it.
+func (s *Server) look(thawed bool) int {
+	s.sweepMu.Lock()
+	defer s.sweepMu.Unlock()
+	now, last, ran := s.cfg.Clock.Now(), s.lastSweep, sweepEvery
+	if thawed {
+		ran = 0
+	}
+	s.lastSweep = now
+	conns := s.open()
+	for _, c := range conns {
+		if c.established.Load() {
+			moved := now
+			if thawed {
+				moved = c.sweep.born
+				if last.Sub(moved) > 0 {
+					moved = last
+				}
+			}
+			c.observe(moved)
+			if cause, due := c.judge(now, ran, thawed); due {
+				c.kill(cause)
+			}
+		}
+	}
+	return len(conns)
+}
+
+// observe notes what has moved, as of the instant given.
+func (c *conn) observe(at clock.Instant) {
+	w := &c.sweep
+	if n := c.sent.progress(); n != w.sent {
+		w.sent, w.sentAt, w.inFlight = n, at, true
+	}
+	if n := c.received.progress(); n != w.received {
+		w.received, w.receivedAt = n, at
+	}
+}
+
+// progress grows with every byte that the direction moves. A spliced direction does not see its bytes, the kernel does.
+func (d *direction) progress() uint64 {
+	if _, ok := d.from.(*net.TCPConn); ok {
+		if _, ok := d.to.(*net.TCPConn); ok && !d.ended.Load() {
+			return tcpStateOf(d.from).received
+		}
+	}
+	return uint64(d.moved.Load())
+}
+
+// judge decides whether the connection has to end. ran is for how long the process ran since the last look.
+func (c *conn) judge(now clock.Instant, ran time.Duration, thawed bool) (Cause, bool) {
+	w, cfg := &c.sweep, &c.srv.cfg
+	sent, received := now.Sub(w.sentAt), now.Sub(w.receivedAt)
+	silent := min(sent, received)
+	switch {
+	case thawed && silent >= frozenSilence:
+		return CauseFrozen, true
+	case cfg.MaxAge > 0 && now.Sub(w.born) >= cfg.MaxAge:
+		return CauseAge, true
+	case cfg.IdleTimeout > 0 && silent >= cfg.IdleTimeout:
+		return CauseIdle, true
+	case c.sent.ended.Load() && received >= cfg.HalfCloseTimeout,
+		c.received.ended.Load() && sent >= cfg.HalfCloseTimeout:
+		return CauseHalfClosed, c.running.Load() > 0
+	case w.inFlight && c.unacknowledged(ran):
+		return CauseUnacknowledged, true
+	}
+	return "", false
+}
+
+// unacknowledged reports whether the upstream leg has had something in flight for ackTimeout without an answer of any
+// kind from the other side's kernel. A peer that does not read answers: its window is closed, and nothing is in flight.
+func (c *conn) unacknowledged(ran time.Duration) bool {
+	w := &c.sweep
+	if w.asked -= ran; w.asked > 0 {
+		return false
+	}
+	w.asked = ackEvery
+	st := tcpStateOf(c.up)
+	switch {
+	case !st.inFlight:
+		w.inFlight, w.unacked = false, 0
+	case st.acked != w.acked, time.Duration(st.sinceAck)*time.Millisecond < 2*ackEvery:
+		w.unacked = 0
+	default:
+		w.unacked += ackEvery
+	}
+	w.acked = st.acked
+	return w.unacked >= c.srv.ackTimeout
+}
+
+// drain is the rest of Shutdown: it waits for connections on which bytes move, ends the others, and all of them when ctx
+// ends.
+func (s *Server) drain(ctx context.Context) error {
+	seen := make(map[*conn]*drainState)
+	tick := time.NewTicker(drainEvery)
+	defer tick.Stop()
+	for {
+		conns := s.open()
+		if len(conns) == 0 {
+			return nil
+		}
+		now := s.cfg.Clock.Now()
+		for _, c := range conns {
+			st := seen[c]
+			if st == nil {
+				st = new(drainState)
+				seen[c] = st
+			}
+			if st.silentFor(c, now) >= silentInDrain {
+				c.kill(CauseShutdown)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			for _, c := range conns {
+				c.kill(CauseShutdown)
+			}
+			s.stopDial() // ends what is still dialled, or flushed
+			s.relaying.Wait()
+			return ctx.Err()
+		}
+	}
+}
+
+// drainState is what a drain remembers of a connection.
+type drainState struct {
+	mark mark
+	at   clock.Instant
+}
+
+// mark changes as long as something happens on a connection: bytes are relayed, or what was relayed to the mesh is taken
+// by it, or the function's bytes still wait to be read.
+type mark struct {
+	sent, received  uint64
+	queued, waiting int
+}
+
+func (st *drainState) silentFor(c *conn, now clock.Instant) time.Duration {
+	m := mark{waiting: receiveQueue(c.down)}
+	if c.established.Load() {
+		m.sent, m.received, m.queued = c.sent.progress(), c.received.progress(), sendQueue(c.up)
+	} else if m.waiting > 0 {
+		return 0 // the function's bytes wait for the dial, which is bounded
+	}
+	if st.at.IsZero() || m != st.mark {
+		st.mark, st.at = m, now
+	}
+	return now.Sub(st.at)
+}
