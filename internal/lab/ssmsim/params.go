@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package ssmsim
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Limits of Parameter Store, from the AWS documentation of PutParameter.
+const (
+	standardLimit = 4096
+	advancedLimit = 8192
+	keptVersions  = 100
+	maxLevels     = 15
+	maxNameAndARN = 1011
+)
+
+const (
+	tierStandard    = "Standard"
+	tierAdvanced    = "Advanced"
+	tierIntelligent = "Intelligent-Tiering"
+)
+
+// Parameter is the newest version of one parameter.
+type Parameter struct {
+	Name  string
+	Value string
+	// Type is String, StringList or SecureString.
+	Type string
+	// Tier is Standard or Advanced.
+	Tier string
+	// KeyID is the KMS key of a SecureString, "" for the other types.
+	KeyID string
+	// Version starts at 1.
+	Version      int64
+	LastModified time.Time
+}
+
+type parameter struct {
+	versions []Parameter // oldest first, at most keptVersions, never empty
+}
+
+func (p *parameter) newest() Parameter { return p.versions[len(p.versions)-1] }
+
+// Put writes a SecureString past all faults, limits and name rules, moving it
+// to the Advanced tier if it needs that. It returns the new version.
+func (s *Server) Put(name, value string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.store(Parameter{
+		Name: name, Value: value, Type: "SecureString", KeyID: "alias/aws/ssm",
+		Tier: s.intelligentTier(name, value),
+	})
+}
+
+// Get returns the newest version of a parameter and whether there is one. It is
+// not a recorded call.
+func (s *Server) Get(name string) (Parameter, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.params[name]
+	if !ok {
+		return Parameter{}, false
+	}
+	return p.newest(), true
+}
+
+// Delete removes a parameter and says whether there was one.
+func (s *Server) Delete(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.params[name]
+	delete(s.params, name)
+	return ok
+}
+
+// Names returns the names of all parameters, sorted.
+func (s *Server) Names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.params))
+}
+
+// store adds a version. The caller holds mu.
+func (s *Server) store(v Parameter) int64 {
+	p := s.params[v.Name]
+	if p == nil {
+		p = &parameter{}
+		s.params[v.Name] = p
+		v.Version = 1
+	} else {
+		v.Version = p.newest().Version + 1
+	}
+	v.LastModified = time.Now()
+	p.versions = append(p.versions, v)
+	if extra := len(p.versions) - keptVersions; extra > 0 {
+		p.versions = slices.Delete(p.versions, 0, extra)
+	}
+	return v.Version
+}
+
+// intelligentTier is the tier that Intelligent-Tiering chooses: Advanced once it
+// was needed, for good. The caller holds mu.
+func (s *Server) intelligentTier(name, value string) string {
+	if p := s.params[name]; len(value) > standardLimit || p != nil && p.newest().Tier == tierAdvanced {
+		return tierAdvanced
+	}
+	return tierStandard
+}
+
+func (s *Server) arn(name string) string {
+	return fmt.Sprintf("arn:%s:ssm:%s:%s:parameter/%s", partition(s.region), s.region, s.account, strings.TrimPrefix(name, "/"))
+}
+
+func partition(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	}
+	return "aws"
+}
+
+// The wire forms. A timestamp is a number of seconds since 1970 in AWS JSON 1.1.
+type (
+	wireParameter struct {
+		ARN              string
+		DataType         string
+		LastModifiedDate float64
+		Name             string
+		Selector         string `json:",omitempty"`
+		Type             string
+		Value            string
+		Version          int64
+	}
+	wireMetadata struct {
+		ARN              string
+		DataType         string
+		KeyID            string `json:"KeyId,omitempty"`
+		LastModifiedDate float64
+		LastModifiedUser string
+		Name             string
+		Tier             string
+		Type             string
+		Version          int64
+	}
+)
+
+func epoch(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
+func (s *Server) wire(v Parameter, selector string, decrypt bool) wireParameter {
+	value := v.Value
+	if v.Type == "SecureString" && !decrypt {
+		sum := sha256.Sum256([]byte(value))
+		value = "AQICAH" + base64.StdEncoding.EncodeToString(sum[:]) // stands for the ciphertext
+	}
+	return wireParameter{
+		ARN: s.arn(v.Name), DataType: "text", LastModifiedDate: epoch(v.LastModified),
+		Name: v.Name, Selector: selector, Type: v.Type, Value: value, Version: v.Version,
+	}
+}
+
+// lookup finds "name" or "name:version".
+func (s *Server) lookup(nameAndSelector string) (v Parameter, selector string, f *failure) {
+	name, version, selected := strings.Cut(strings.TrimSpace(nameAndSelector), ":")
+	p, ok := s.params[name]
+	if !ok {
+		return v, "", ssmFailure("ParameterNotFound", "")
+	}
+	if !selected {
+		return p.newest(), "", nil
+	}
+	if n, err := strconv.ParseInt(version, 10, 64); err == nil {
+		for _, v := range p.versions {
+			if v.Version == n {
+				return v, ":" + version, nil
+			}
+		}
+	}
+	return v, "", ssmFailure("ParameterVersionNotFound", fmt.Sprintf(
+		"Systems Manager could not find version %s of %s. Verify the version and try again.", version, name))
+}
+
+func (s *Server) getParameter(in *input) (any, *failure) {
+	if in.Name == "" {
+		return nil, invalid("1 validation error detected: Value at 'name' failed to satisfy constraint: Member must not be null")
+	}
+	v, selector, f := s.lookup(in.Name)
+	if f != nil {
+		return nil, f
+	}
+	return struct{ Parameter wireParameter }{s.wire(v, selector, in.WithDecryption)}, nil
+}
+
+func checkTen(names []string) *failure {
+	if n := len(names); n < 1 || n > 10 {
+		return invalid("1 validation error detected: Value at 'names' failed to satisfy constraint: Member must have length between 1 and 10, has %d", n)
+	}
+	return nil
+}
+
+func (s *Server) getParameters(in *input) (any, *failure) {
+	if f := checkTen(in.Names); f != nil {
+		return nil, f
+	}
+	out := struct {
+		Parameters        []wireParameter
+		InvalidParameters []string
+	}{[]wireParameter{}, []string{}}
+	for _, name := range in.Names {
+		v, selector, f := s.lookup(name)
+		if f != nil {
+			out.InvalidParameters = append(out.InvalidParameters, name)
+			continue
+		}
+		out.Parameters = append(out.Parameters, s.wire(v, selector, in.WithDecryption))
+	}
+	return out, nil
+}
+
+func (s *Server) getParametersByPath(in *input) (any, *failure) {
+	if !strings.HasPrefix(in.Path, "/") {
+		return nil, invalid("The parameter path must begin with a forward slash.")
+	}
+	page, next, f := s.page(in, 10, func(v Parameter) bool { return under(v.Name, in.Path, in.Recursive) })
+	if f != nil {
+		return nil, f
+	}
+	out := struct {
+		Parameters []wireParameter
+		NextToken  string `json:",omitempty"`
+	}{[]wireParameter{}, next}
+	for _, v := range page {
+		out.Parameters = append(out.Parameters, s.wire(v, "", in.WithDecryption))
+	}
+	return out, nil
+}
+
+func (s *Server) describeParameters(in *input) (any, *failure) {
+	for _, f := range in.ParameterFilters {
+		if _, err := f.match(Parameter{}); err != nil {
+			return nil, err
+		}
+	}
+	page, next, f := s.page(in, 50, func(v Parameter) bool {
+		for _, f := range in.ParameterFilters {
+			if ok, _ := f.match(v); !ok {
+				return false
+			}
+		}
+		return true
+	})
+	if f != nil {
+		return nil, f
+	}
+	out := struct {
+		Parameters []wireMetadata
+		NextToken  string `json:",omitempty"`
+	}{[]wireMetadata{}, next}
+	for _, v := range page {
+		out.Parameters = append(out.Parameters, wireMetadata{
+			ARN: s.arn(v.Name), DataType: "text", KeyID: v.KeyID, LastModifiedDate: epoch(v.LastModified),
+			LastModifiedUser: fmt.Sprintf("arn:%s:sts::%s:assumed-role/writer/writer", partition(s.region), s.account),
+			Name:             v.Name, Tier: v.Tier, Type: v.Type, Version: v.Version,
+		})
+	}
+	return out, nil
+}
+
+// match says whether v passes; a failure is a filter AWS would refuse.
+func (f filter) match(v Parameter) (bool, *failure) {
+	var test func(value string) bool
+	option := cmp.Or(f.Option, map[string]string{"Path": "OneLevel"}[f.Key], "Equals")
+	switch f.Key + " " + option {
+	case "Path Recursive", "Path OneLevel":
+		test = func(path string) bool { return under(v.Name, path, option == "Recursive") }
+	case "Name Equals":
+		test = func(name string) bool { return v.Name == name }
+	case "Name BeginsWith":
+		test = func(prefix string) bool { return strings.HasPrefix(v.Name, prefix) }
+	case "Name Contains":
+		test = func(part string) bool { return strings.Contains(v.Name, part) }
+	case "Type Equals":
+		test = func(typ string) bool { return v.Type == typ }
+	case "Tier Equals":
+		test = func(tier string) bool { return v.Tier == tier }
+	default:
+		return false, ssmFailure("InvalidFilterOption", fmt.Sprintf(
+			"The following filter option is not valid for %s: %s", f.Key, f.Option))
+	}
+	if len(f.Values) == 0 {
+		return false, ssmFailure("InvalidFilterValue", "The filter has no values.")
+	}
+	if f.Key == "Path" && slices.ContainsFunc(f.Values, func(p string) bool { return !strings.HasPrefix(p, "/") }) {
+		return false, invalid("The parameter path must begin with a forward slash.")
+	}
+	return slices.ContainsFunc(f.Values, test), nil
+}
+
+// under says whether name lies below path, at any depth or directly.
+func under(name, path string, recursive bool) bool {
+	rest, ok := strings.CutPrefix(name, strings.TrimSuffix(path, "/")+"/")
+	return ok && rest != "" && (recursive || !strings.Contains(rest, "/"))
+}
+
+// page returns up to MaxResults (at most limit) of the parameters that match,
+// in the order of their names, from where NextToken left off.
+func (s *Server) page(in *input, limit int, match func(Parameter) bool) (page []Parameter, next string, f *failure) {
+	n := limit
+	if in.MaxResults != nil {
+		if n = *in.MaxResults; n < 1 || n > limit {
+			return nil, "", invalid("1 validation error detected: Value '%d' at 'maxResults' failed to satisfy constraint: Member must have value between 1 and %d", n, limit)
+		}
+	}
+	after := ""
+	if in.NextToken != "" {
+		raw, err := base64.RawURLEncoding.DecodeString(in.NextToken)
+		name, ok := strings.CutPrefix(string(raw), tokenMark)
+		if err != nil || !ok {
+			return nil, "", ssmFailure("InvalidNextToken", "The specified token isn't valid.")
+		}
+		after = name
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.params)) {
+		v := s.params[name].newest()
+		if name <= after || !match(v) {
+			continue
+		}
+		if len(page) == n {
+			return page, base64.RawURLEncoding.EncodeToString([]byte(tokenMark + page[n-1].Name)), nil
+		}
+		page = append(page, v)
+	}
+	return page, "", nil
+}
+
+const tokenMark = "after\x00"
+
+var nameSyntax = regexp.MustCompile(`^[a-zA-Z0-9_.\-/]+$`)
+
+// checkName applies the rules for a new parameter's name.
+func (s *Server) checkName(name string) *failure {
+	switch first := strings.ToLower(strings.TrimPrefix(name, "/")); {
+	case !nameSyntax.MatchString(name) || strings.HasSuffix(name, "/") || strings.Contains(name, "//"):
+		return invalid("Parameter name must only contain a-zA-Z0-9_.-/ and each level must be named.")
+	case strings.Contains(name, "/") && !strings.HasPrefix(name, "/"):
+		return invalid("Parameter name must be a fully qualified name.")
+	case strings.HasPrefix(first, "aws") || strings.HasPrefix(first, "ssm"):
+		return invalid(`Parameter name: can't be prefixed with "aws" or "ssm" (case-insensitive).`)
+	case strings.Count(name, "/") > maxLevels:
+		return ssmFailure("HierarchyLevelLimitExceededException", fmt.Sprintf("A hierarchy can have a maximum of %d levels.", maxLevels))
+	case len(s.arn(name)) > maxNameAndARN:
+		return invalid("Parameter name is too long: with its ARN it may have %d characters.", maxNameAndARN)
+	}
+	return nil
+}
+
+func (s *Server) putParameter(in *input) (any, *failure) {
+	name := strings.TrimSpace(in.Name)
+	if f := s.checkName(name); f != nil {
+		return nil, f
+	}
+	if in.Value == nil || *in.Value == "" {
+		return nil, invalid("1 validation error detected: Value at 'value' failed to satisfy constraint: Member must have length greater than or equal to 1")
+	}
+	v := Parameter{Name: name, Value: *in.Value, Type: in.Type, KeyID: in.KeyID}
+	var old Parameter
+	if p := s.params[name]; p != nil {
+		if !in.Overwrite {
+			return nil, ssmFailure("ParameterAlreadyExists",
+				"The parameter already exists. To overwrite this value, set the overwrite option in the request to true.")
+		}
+		old = p.newest()
+		v.Type = cmp.Or(v.Type, old.Type)
+		if v.Type != old.Type {
+			return nil, ssmFailure("HierarchyTypeMismatchException",
+				"Parameter Store does not support changing a parameter type.")
+		}
+	}
+	switch v.Type {
+	case "String", "StringList":
+		v.KeyID = ""
+	case "SecureString":
+		v.KeyID = cmp.Or(v.KeyID, "alias/aws/ssm")
+	case "":
+		return nil, invalid("A parameter type is required when you create a parameter.")
+	default:
+		return nil, ssmFailure("UnsupportedParameterType", "The parameter type is not supported.")
+	}
+	if strings.Contains(v.Value, "{{") && strings.Contains(v.Value, "}}") {
+		return nil, invalid("Parameter value can't nest another parameter.")
+	}
+	var f *failure
+	if v.Tier, f = s.tier(in.Tier, v, old); f != nil {
+		return nil, f
+	}
+	return struct {
+		Tier    string
+		Version int64
+	}{v.Tier, s.store(v)}, nil
+}
+
+// tier decides which tier the new version has. A request without one is taken
+// for the account's default, Standard, but what is Advanced already stays so:
+// that AWS refuses such a write is documented only for an explicit Standard.
+func (s *Server) tier(asked string, v, old Parameter) (string, *failure) {
+	tier := asked
+	switch asked {
+	case "":
+		tier = cmp.Or(old.Tier, tierStandard)
+	case tierIntelligent:
+		tier = s.intelligentTier(v.Name, v.Value)
+	case tierStandard:
+		if old.Tier == tierAdvanced {
+			return "", invalid("This parameter uses the advanced-parameter tier. You can't downgrade a parameter from the advanced-parameter tier to the standard-parameter tier. If necessary, you can delete the advanced parameter and recreate it as a standard parameter.")
+		}
+	case tierAdvanced:
+	default:
+		return "", invalid("1 validation error detected: Value at 'tier' failed to satisfy constraint: Member must satisfy enum value set: [Standard, Advanced, Intelligent-Tiering]")
+	}
+	switch {
+	case tier == tierStandard && len(v.Value) > standardLimit:
+		return "", invalid("Standard tier parameters support a maximum parameter value of 4096 characters. To create a larger parameter value, upgrade the parameter to use the advanced-parameter tier.")
+	case len(v.Value) > advancedLimit:
+		return "", invalid("Advanced tier parameters support a maximum parameter value of 8192 characters.")
+	}
+	return tier, nil
+}
+
+func (s *Server) deleteParameter(in *input) (any, *failure) {
+	name := strings.TrimSpace(in.Name)
+	if _, ok := s.params[name]; !ok {
+		return nil, ssmFailure("ParameterNotFound", "")
+	}
+	delete(s.params, name)
+	return struct{}{}, nil
+}
+
+func (s *Server) deleteParameters(in *input) (any, *failure) {
+	if f := checkTen(in.Names); f != nil {
+		return nil, f
+	}
+	out := struct{ DeletedParameters, InvalidParameters []string }{[]string{}, []string{}}
+	for _, name := range in.Names {
+		if _, ok := s.params[name]; !ok {
+			out.InvalidParameters = append(out.InvalidParameters, name)
+			continue
+		}
+		delete(s.params, name)
+		out.DeletedParameters = append(out.DeletedParameters, name)
+	}
+	return out, nil
+}
