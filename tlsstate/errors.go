@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package tlsstate
+
+import "errors"
+
+// Errors that a caller may tell apart with errors.Is.
+var (
+	// ErrNoCredentials: no document has been usable so far, or the last good leaf has expired and no newer one came.
+	ErrNoCredentials = errors.New("no valid credentials")
+
+	// ErrIdentity: the peer proved an identity that is not the upstream's, or none.
+	ErrIdentity = errors.New("peer is not the upstream")
+
+	// ErrTruncated: the stream ended without close_notify. What was read before is what arrived, not what was sent.
+	ErrTruncated = errors.New("stream cut without close_notify")
+
+	// ErrPeerIncomplete: the credential document does not hold what a peered upstream needs.
+	ErrPeerIncomplete = errors.New("peering is not described completely")
+
+	// ErrNoGateway: no mesh gateway could be reached.
+	ErrNoGateway = errors.New("no mesh gateway could be reached")
+)

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package tlsstate
+
+// HasSpare reports whether a spare connection to the upstream could be handed out now.
+func (s *State) HasSpare(upstream int) bool {
+	p := s.spares[upstream]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, sp := range p.ready {
+		if sp.conn.wire.quiet() && p.clock.Now().Sub(sp.since) < p.maxIdle {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package tlsstate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/consul-lambda/consul-lambda/internal/clock"
+)
+
+const (
+	// stagger is how long one attempt is alone before the next gateway or address is tried as well: about the time of a
+	// lost SYN's first retransmission, and a sixth of the default dial timeout.
+	stagger = 300 * time.Millisecond
+
+	// deadFor is how long an address that refused or did not answer is passed over while there are others.
+	deadFor = 30 * time.Second
+
+	// nameFor is how long the addresses of a name are used without asking again; older ones are used if asking fails.
+	nameFor = 30 * time.Second
+
+	// lookupTimeout bounds a look-up when older addresses are at hand, so that half of a dial's time is left to use them.
+	lookupTimeout = time.Second
+)
+
+// Resolver looks up host names; *net.Resolver is one.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// gateways are the ways into the mesh. Which one is tried first differs from sandbox to sandbox, and then stays with the
+// last one that worked.
+type gateways struct {
+	list  []*gateway
+	first atomic.Int32 // index of the one to try first
+	clock clock.Clock
+}
+
+// gateway is one entry of the list: a name or an address, and a port.
+type gateway struct {
+	host     string
+	port     uint16
+	literal  bool // host is an address
+	resolver Resolver
+	clock    clock.Clock
+	lookups  singleflight.Group
+
+	mu    sync.Mutex
+	addrs []netip.Addr // the literal, or those of the last look-up that succeeded; the last good one first
+	at    clock.Instant
+	dead  map[netip.Addr]clock.Instant
+}
+
+func newGateways(cfg Config) (*gateways, error) {
+	if len(cfg.Gateways) == 0 {
+		return nil, errors.New("tlsstate: no gateway")
+	}
+	resolver := cfg.Resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	g := &gateways{clock: cfg.Clock}
+	for _, hostport := range cfg.Gateways {
+		host, port, err := net.SplitHostPort(hostport)
+		if err != nil {
+			return nil, fmt.Errorf("tlsstate: gateway %q: %w", hostport, err)
+		}
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 || host == "" {
+			return nil, fmt.Errorf("tlsstate: gateway %q: want host:port", hostport)
+		}
+		gw := &gateway{host: host, port: uint16(n), resolver: resolver, clock: cfg.Clock}
+		if literal, err := netip.ParseAddr(host); err == nil {
+			gw.literal, gw.addrs = true, []netip.Addr{literal.Unmap()}
+		}
+		g.list = append(g.list, gw)
+	}
+	g.first.Store(rand.Int32N(int32(len(g.list))))
+	return g, nil
+}
+
+// resolve looks the names up ahead of need.
+func (gs *gateways) resolve(ctx context.Context) {
+	for _, g := range gs.list {
+		if !g.literal {
+			_ = g.lookup(ctx, false)
+		}
+	}
+}
+
+// connect makes a connection through one of the gateways. The attempts overlap: the next one starts when the one before
+// has failed or has taken longer than stagger. The first to succeed wins, and the others are closed.
+//
+// shake turns a raw connection through gateway number g into the connection wanted; it owns the raw connection.
+func (gs *gateways) connect(ctx context.Context, shake func(ctx context.Context, g int, raw net.Conn) (*Conn, error)) (*Conn, error) {
+	order := gs.order()
+	return race(ctx, len(order), func(ctx context.Context, i int) (*Conn, error) {
+		n := order[i]
+		conn, err := gs.list[n].connect(ctx, func(ctx context.Context, raw net.Conn) (*Conn, error) { return shake(ctx, n, raw) })
+		if err == nil {
+			gs.first.Store(int32(n))
+		}
+		return conn, err
+	})
+}
+
+// order returns the indices of the gateways to try: the last good one first, those that died within the last 30 s left
+// out unless there are no others.
+func (gs *gateways) order() []int {
+	first, now := int(gs.first.Load()), gs.clock.Now()
+	var alive, dead []int
+	for i := range gs.list {
+		n := (first + i) % len(gs.list)
+		if gs.list[n].isDead(now) {
+			dead = append(dead, n)
+		} else {
+			alive = append(alive, n)
+		}
+	}
+	if len(alive) == 0 {
+		return dead
+	}
+	return alive
+}
+
+// isDead reports whether all known addresses failed lately.
+func (g *gateway) isDead(now clock.Instant) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.addrs) > 0 && len(g.alive(now)) == 0
+}
+
+// alive returns the addresses that did not fail within the last 30 s. g.mu is held.
+func (g *gateway) alive(now clock.Instant) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(g.addrs), func(a netip.Addr) bool {
+		at, ok := g.dead[a]
+		return ok && now.Sub(at) < deadFor
+	})
+}
+
+func (g *gateway) connect(ctx context.Context, shake func(context.Context, net.Conn) (*Conn, error)) (*Conn, error) {
+	addrs, err := g.addresses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return race(ctx, len(addrs), func(ctx context.Context, i int) (*Conn, error) {
+		addr := netip.AddrPortFrom(addrs[i], g.port)
+		asked := g.clock.Now()
+		raw, err := dialTCP(ctx, addr)
+		if err != nil {
+			if context.Cause(ctx) != errLost || g.clock.Now().Sub(asked) >= stagger {
+				g.died(addrs[i])
+			}
+			return nil, fmt.Errorf("%w: %s: %w", ErrNoGateway, g.name(addr), err)
+		}
+		conn, err := shake(ctx, raw)
+		if err != nil {
+			return nil, fmt.Errorf("through gateway %s: %w", g.name(addr), err)
+		}
+		g.worked(addrs[i])
+		return conn, nil
+	})
+}
+
+// name tells which gateway an address is.
+func (g *gateway) name(addr netip.AddrPort) string {
+	if g.literal {
+		return addr.String()
+	}
+	return fmt.Sprintf("%s (%s)", net.JoinHostPort(g.host, strconv.Itoa(int(g.port))), addr.Addr())
+}
+
+// dialTCP opens a raw connection. Keepalives are off: after a thaw they would end connections that are well, because
+// their deadlines passed while nobody could answer (R19).
+func dialTCP(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: false}, KeepAlive: -1}
+	return d.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
+}
+
+// addresses returns the gateway's addresses in the order to try them: the last good one first, those that failed within
+// the last 30 s left out unless there are no others.
+func (g *gateway) addresses(ctx context.Context) ([]netip.Addr, error) {
+	g.mu.Lock()
+	known, age := g.addrs, g.clock.Now().Sub(g.at)
+	g.mu.Unlock()
+	if !g.literal && (len(known) == 0 || age >= nameFor) {
+		if err := g.lookup(ctx, len(known) > 0); err != nil && len(known) == 0 {
+			return nil, fmt.Errorf("%w: looking up %s: %w", ErrNoGateway, g.host, err)
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if alive := g.alive(g.clock.Now()); len(alive) > 0 {
+		return alive, nil
+	}
+	return slices.Clone(g.addrs), nil
+}
+
+// lookup asks for the name's addresses; many dials at once ask once. The question is not tied to the first of them.
+func (g *gateway) lookup(ctx context.Context, haveOlder bool) error {
+	if haveOlder {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, lookupTimeout)
+		defer cancel()
+	}
+	answer := g.lookups.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
+		defer cancel()
+		addrs, err := g.resolver.LookupNetIP(ctx, "ip", g.host)
+		if err == nil && len(addrs) == 0 {
+			err = errors.New("no address")
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i := range addrs {
+			addrs[i] = addrs[i].Unmap()
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if len(g.addrs) > 0 { // keep the last good one first
+			if i := slices.Index(addrs, g.addrs[0]); i > 0 {
+				addrs[0], addrs[i] = addrs[i], addrs[0]
+			}
+		}
+		g.addrs, g.at = addrs, g.clock.Now()
+		return nil, nil
+	})
+	select {
+	case r := <-answer:
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g *gateway) died(a netip.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.dead == nil {
+		g.dead = make(map[netip.Addr]clock.Instant)
+	}
+	g.dead[a] = g.clock.Now()
+}
+
+func (g *gateway) worked(a netip.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.dead, a)
+	if i := slices.Index(g.addrs, a); i > 0 {
+		g.addrs = slices.Clone(g.addrs) // callers may still read the old order
+		g.addrs[0], g.addrs[i] = g.addrs[i], g.addrs[0]
+	}
+}
+
+// errLost is why an attempt of a race was cancelled: another one won.
+var errLost = errors.New("another attempt succeeded")
+
+// race tries n ways one after the other. The next one starts when one has failed, or the latest has taken longer than
+// stagger. The first success wins; the rest are cancelled, and closed if they succeed all the same. The error is that of
+// all ways.
+func race(ctx context.Context, n int, try func(ctx context.Context, i int) (*Conn, error)) (*Conn, error) {
+	if n == 1 {
+		return try(ctx, 0)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errLost)
+	results := make(chan raced, n)
+	started, finished := 1, 0
+	go attempt(ctx, 0, try, results)
+	timer := time.NewTimer(stagger)
+	defer timer.Stop()
+	var errs []error
+	for finished < n {
+		select {
+		case r := <-results:
+			finished++
+			if r.err == nil {
+				go closeLosers(results, started-finished)
+				return r.conn, nil
+			}
+			errs = append(errs, r.err)
+		case <-timer.C:
+		}
+		if started < n {
+			go attempt(ctx, started, try, results)
+			started++
+			timer.Reset(stagger)
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// raced is how one attempt of a race ended.
+type raced struct {
+	conn *Conn
+	err  error
+}
+
+func attempt(ctx context.Context, i int, try func(context.Context, int) (*Conn, error), results chan<- raced) {
+	conn, err := try(ctx, i)
+	results <- raced{conn, err}
+}
+
+// closeLosers waits for the attempts that a race left behind, which were cancelled and end soon.
+func closeLosers(results <-chan raced, n int) {
+	for range n {
+		if r := <-results; r.err == nil {
+			_ = r.conn.Reset()
+		}
+	}
+}
