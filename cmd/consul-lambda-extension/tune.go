@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"os"
+	"runtime/debug"
+
+	"github.com/consul-lambda/consul-lambda/internal/bufpool"
+)
+
+// What the extension takes of the function's memory (R17).
+const (
+	assumedMB = 128 // the smallest function, if Lambda does not say
+
+	// gcPercent lets the heap grow by half before it is collected: it is small, so that collecting it is cheap, and what
+	// it does not use is the function's.
+	gcPercent = 50
+
+	// The soft limit makes the collector work harder when many connections are open, at half of the function's memory.
+	// It is well above what the buffers and the default number of connections can take, so that it cannot starve.
+	memoryShare = 2
+
+	// The relay buffers together, and nothing else of that size is ever borrowed.
+	buffersShare = 8
+)
+
+// tune sets the collector for the function's size, whatever the function's own GOGC, GOMEMLIMIT and GODEBUG say: these
+// are inherited, meant for the function's runtime, and could stop the collector here.
+func tune(functionMemoryMB int) {
+	_ = os.Unsetenv("GODEBUG") // takes effect at once on the settings that the libraries read
+	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(memoryBytes(functionMemoryMB) / memoryShare)
+}
+
+func bufferPool(functionMemoryMB int) *bufpool.Pool {
+	return bufpool.New(memoryBytes(functionMemoryMB) / buffersShare)
+}
+
+func memoryBytes(mb int) int64 {
+	if mb == 0 {
+		mb = assumedMB
+	}
+	return int64(mb) << 20
+}
