@@ -1,0 +1,133 @@
+# Needs Go, git, make and bash; `make test` also needs a C compiler, for the race detector. Nothing here needs root.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Two builds at once are slower than one after the other on the two cores that CI has, and measurements need a quiet machine.
+.NOTPARALLEL:
+
+VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo dev)
+
+# What is shipped: static, stripped, the same bytes wherever it is built.
+GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false \
+	-ldflags '-s -w -X github.com/consul-lambda/consul-lambda/internal/version.linked=$(VERSION)'
+
+# The extension is read from disk in every cold start.
+EXTENSION_MAX_BYTES := 8000000
+
+# For `make test`: TESTFLAGS='-run Drain -count 10'. For `make fuzz`: a duration or a number of inputs (2000x), for each target.
+TESTFLAGS ?=
+FUZZTIME ?= 30s
+# For `make bench`: which benchmarks, and how often each; benchstat wants six for a confidence of 95 %.
+BENCH ?= .
+BENCHCOUNT ?= 6
+
+##@ Use
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: build
+build: ## build the commands for this machine into bin/
+	$(GOBUILD) -o bin/ ./cmd/...
+
+.PHONY: demo
+demo: ## build, then see a function talk through a mesh that lives on this machine only
+	@TIMEFORMAT='build: %1R s'; time $(MAKE) --no-print-directory build
+	@TIMEFORMAT='demo: %1R s'; time bin/consul-lambda demo
+
+.PHONY: dist
+dist: ## build what is released into dist/: binaries and layers for amd64 and arm64, checksums
+	rm -rf dist
+	for arch in amd64 arm64; do GOOS=linux GOARCH=$$arch $(GOBUILD) -o dist/linux_$$arch/ ./cmd/...; done
+	go run ./internal/release dist
+	@cat dist/SHA256SUMS
+
+.PHONY: clean
+clean: ## remove what make has built
+	rm -rf bin dist
+
+##@ Develop
+
+.PHONY: test
+test: ## run all tests with the race detector, end to end in the lab
+	@mkdir -p bin
+	go test -race -timeout 5m $(TESTFLAGS) ./... 2>&1 | tee bin/test.log
+	@awk '/^ok/ && !/no tests to run/ { ran++ } END { if (!ran) print "no test ran"; exit !ran }' bin/test.log
+
+.PHONY: test-fast
+test-fast: ## run all tests without the race detector; needs no C compiler
+	go test $(TESTFLAGS) ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz every target in turn, each for FUZZTIME
+	@tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: bin/benchstat ## run the benchmarks matching BENCH, each BENCHCOUNT times, and sum them up
+	@packages=$$(grep -rlE '^func Benchmark' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); \
+	[ -n "$$packages" ] || { echo 'no package has a benchmark' >&2; exit 1; }; \
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCHCOUNT) -timeout 60m $$packages | tee bin/bench.txt
+	bin/benchstat bin/bench.txt
+
+.PHONY: lint
+lint: bin/golangci-lint ## check the sources against .golangci.yml
+	bin/golangci-lint run ./...
+
+.PHONY: fmt
+fmt: ## format the sources
+	gofmt -s -w .
+
+# A tool is built once for each version that its module pins.
+bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
+	cd tools/lint && CGO_ENABLED=0 go build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+bin/benchstat: tools/bench/go.mod tools/bench/go.sum
+	cd tools/bench && CGO_ENABLED=0 go build -o ../../$@ golang.org/x/perf/cmd/benchstat
+
+##@ Check
+
+CI_STEPS := check-format check-tidy vet check-size check-arm64 lint check-test check-fuzz demo
+
+.PHONY: ci
+ci: ## everything that a change must pass, cheapest first
+	@table=; for step in $(CI_STEPS); do \
+		printf '\n=== %s\n' $$step; start=$$SECONDS; \
+		$(MAKE) --no-print-directory $$step || { printf '=== %s failed after %d s\n' $$step $$((SECONDS - start)); exit 1; }; \
+		took=$$((SECONDS - start)); printf '=== %s passed in %d s\n' $$step $$took; \
+		table+=$$(printf '%5d s  %s' $$took $$step)$$'\n'; \
+	done; \
+	printf '\n%s%5d s  in all, version %s\n' "$$table" $$SECONDS '$(VERSION)'
+
+.PHONY: check-format
+check-format: ## every Go file is as gofmt leaves it
+	@files=$$(gofmt -s -l .); [ -z "$$files" ] || { printf 'run make fmt for:\n%s\n' "$$files" >&2; exit 1; }
+
+.PHONY: check-tidy
+check-tidy: ## go.mod and go.sum of every module say what the sources import
+	@for mod in go.mod tools/*/go.mod; do echo "go mod tidy -diff for $$mod"; (cd "$$(dirname "$$mod")" && go mod tidy -diff); done
+
+.PHONY: vet
+vet: ## go vet
+	go vet ./...
+
+.PHONY: check-size
+check-size: ## the stripped extension for amd64 is within EXTENSION_MAX_BYTES
+	@GOOS=linux GOARCH=amd64 $(GOBUILD) -o bin/linux_amd64/ ./cmd/consul-lambda-extension
+	@size=$$(wc -c <bin/linux_amd64/consul-lambda-extension); \
+	printf 'the extension has %d bytes, %d are allowed\n' $$size $(EXTENSION_MAX_BYTES); \
+	[ $$size -le $(EXTENSION_MAX_BYTES) ]
+
+.PHONY: check-arm64
+check-arm64: ## the commands build for arm64
+	GOOS=linux GOARCH=arm64 $(GOBUILD) -o bin/linux_arm64/ ./cmd/...
+
+.PHONY: check-test
+check-test: ## make test, with nothing taken from the cache
+	@$(MAKE) --no-print-directory test TESTFLAGS=-count=1
+
+# A number of inputs, because a duration can end in a false alarm (see tools/fuzz.sh).
+.PHONY: check-fuzz
+check-fuzz: ## make fuzz, seconds for each target
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=3000x

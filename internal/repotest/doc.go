@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Package repotest holds every file of this repository to a few rules that no compiler or linter knows: the license line, a word about
+// each package, no unfinished marks, and nothing that belongs to one machine or to nobody but its owner (paths, registries, keys).
+//
+// It has no code outside its tests. rules_test.go is the rules, each a function from a file to complaints, and seeded_test.go shows
+// each rule a file that breaks it.
+//
+// It reads text. What packages may import is for deptest, how Go code is written for the linters.
+package repotest
