@@ -157,19 +157,23 @@ func (c *conn) copy(d *direction) {
 }
 
 // splice moves bytes between two sockets in the kernel. net.TCPConn.ReadFrom does it, and falls back to copying where
-// the kernel cannot. An error may be of either side.
+// the kernel cannot.
 func (c *conn) splice(d *direction, from, to *net.TCPConn) {
 	n, err := to.ReadFrom(from)
 	d.moved.Add(n)
-	if d.readErr = err; err == nil {
+	switch {
+	case err == nil:
 		d.readErr = io.EOF
+	case tcpStateOf(to).closed: // the error does not say of which side it is
+		d.writeErr = err
+	default:
+		d.readErr = err
 	}
 }
 
 // passOn makes the end of a direction known to the leg that it feeds.
 func (c *conn) passOn(d *direction) {
-	if d.readErr == io.EOF && !d.back.ending.Load() && tcpStateOf(d.from).closed {
-		// The kernel tells a reset once, and told it to a write: the end that a read sees after that is not a clean one.
+	if d.readErr == io.EOF && !d.back.ending.Load() && wasReset(d.from) {
 		d.readErr = io.ErrUnexpectedEOF
 	}
 	d.ending.Store(true)
@@ -183,6 +187,13 @@ func (c *conn) passOn(d *direction) {
 	default:
 		d.complete = closeWrite(d.to) == nil
 	}
+}
+
+// wasReset reports whether the clean end that a read saw is none: the kernel tells a reset once, and may have told it to a
+// write. A leg that is more than a socket knows its own end.
+func wasReset(c net.Conn) bool {
+	tcp, ok := c.(*net.TCPConn)
+	return ok && tcpStateOf(tcp).closed
 }
 
 // end marks a direction as ended, and the connection with the second one.
@@ -204,7 +215,8 @@ func (c *conn) finish() {
 
 // closeLeg closes the leg that a direction feeds.
 func (c *conn) closeLeg(d *direction) {
-	if d.canFlush() && (!d.complete || c.srv.isClosing()) {
+	// A reset throws away what is on its way, and so does closing a socket from which not all was read.
+	if d.canFlush() && (!d.complete || d.back.readErr != io.EOF || c.srv.isClosing()) {
 		c.flush(d.to)
 	}
 	if d.complete {
@@ -214,13 +226,14 @@ func (c *conn) closeLeg(d *direction) {
 	}
 }
 
-// canFlush reports whether the leg that the direction feeds may still take bytes.
+// canFlush reports whether the leg that the direction feeds may still take bytes: nothing that was done with it failed.
 func (d *direction) canFlush() bool {
-	return d.writeErr == nil && (d.back.readErr == io.EOF || isDeadline(d.back.readErr))
+	read := d.back.readErr
+	return d.writeErr == nil && (read == nil || read == io.EOF || isDeadline(read))
 }
 
-// flush waits until the leg's peer has what was written to it: a reset would throw it away (R5), and so would the end of
-// the process (R16). It gives up when the peer took nothing for a while.
+// flush waits until the leg's peer has what was written to it (R5, R16). It gives up when the peer took nothing for a
+// while.
 func (c *conn) flush(leg net.Conn) {
 	patience := c.srv.cfg.HalfCloseTimeout
 	if c.killed.Load() != nil {

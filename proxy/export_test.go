@@ -19,3 +19,13 @@ func (s *Server) Progress() (n uint64) {
 
 // Sweep looks at all connections now.
 func (s *Server) Sweep() { s.look(false) }
+
+// Failing reports whether a connection is open of which both directions have ended, or that there is none any more.
+func (s *Server) Failing() bool {
+	for _, c := range s.open() {
+		if !c.established.Load() || c.running.Load() > 0 {
+			return false
+		}
+	}
+	return s.stats.accepted.Load() > 0
+}

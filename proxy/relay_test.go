@@ -199,6 +199,68 @@ func TestNothingThatArrivedBeforeACutIsLost(t *testing.T) {
 	})
 }
 
+// R5: the same when the function was sending, and its bytes are what met the reset first.
+func TestNothingThatArrivedBeforeACutIsLostWhileTheFunctionSends(t *testing.T) {
+	t.Parallel()
+	answer := randomBytes(200_000)
+	for range 5 {
+		w := start(t, proxy.Config{}, upstream(t, pairs["spliced"], func(c *net.TCPConn) {
+			_, _ = io.ReadFull(c, make([]byte, 100_000)) // and no more of what is sent
+			_, _ = c.Write(answer)
+			waitUntilRead(c)
+			_ = c.SetLinger(0)
+		}))
+		wantAnswerWhileSending(t, w, answer)
+	}
+}
+
+// An upstream that answers and ends before it has read everything is heard out. The leg of the test knows its own end, as
+// a TLS connection does.
+func TestAnEarlyAnswerArrivesWhileTheFunctionSends(t *testing.T) {
+	t.Parallel()
+	answer := randomBytes(200_000)
+	for range 5 {
+		w := start(t, proxy.Config{}, upstream(t, func(c *net.TCPConn) net.Conn { return &framed{copied{c}, len(answer)} }, func(c *net.TCPConn) {
+			_, _ = io.ReadFull(c, make([]byte, 100_000))
+			_, _ = c.Write(answer)
+			waitUntilRead(c)
+		}))
+		wantAnswerWhileSending(t, w, answer)
+	}
+}
+
+func wantAnswerWhileSending(t *testing.T, w *world, answer []byte) {
+	t.Helper()
+	c := w.connect(t)
+	go func() {
+		for b := make([]byte, 1<<16); ; {
+			if _, err := c.Write(b); err != nil {
+				return
+			}
+		}
+	}()
+	eventually(t, "both directions' end", func() bool { return w.Failing() })
+	got, _ := io.ReadAll(c) // whether a read or a write is told of the reset is the kernel's choice
+	if !bytes.Equal(got, answer) {
+		t.Fatalf("%d of %d bytes arrived", len(got), len(answer))
+	}
+}
+
+// framed is a leg that knows how much there is to read.
+type framed struct {
+	copied
+	left int
+}
+
+func (f *framed) Read(p []byte) (int, error) {
+	if f.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := f.copied.Read(p)
+	f.left -= n
+	return n, err
+}
+
 // R5 towards the mesh: a function that resets its connection is not taken for one that has ended.
 func TestAResetByTheFunctionReachesTheUpstream(t *testing.T) {
 	forBothPairs(t, func(t *testing.T, leg func(*net.TCPConn) net.Conn) {
