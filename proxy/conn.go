@@ -176,6 +176,9 @@ func (c *conn) passOn(d *direction) {
 	if d.readErr == io.EOF && !d.back.ending.Load() && wasReset(d.from) {
 		d.readErr = io.ErrUnexpectedEOF
 	}
+	if d.readErr == io.EOF && d == &c.received && d.moved.Load() == 0 && !d.back.ending.Load() {
+		d.readErr = errNoAnswer
+	}
 	d.ending.Store(true)
 	switch {
 	case d.writeErr != nil:
@@ -285,11 +288,21 @@ func (c *conn) account() {
 		}
 		return
 	}
-	if err := c.received.readErr; err != nil && err != io.EOF && !isDeadline(err) {
+	switch err := c.received.readErr; {
+	case errors.Is(err, errNoAnswer):
+		st.ended(CauseRefused)
+		c.srv.report.failure(c.route.Name, CauseRefused, err)
+	case err != nil && err != io.EOF && !isDeadline(err):
 		st.ended(CauseTruncated)
 		c.srv.report.failure(c.route.Name, CauseTruncated, err)
 	}
 }
+
+// errNoAnswer: the upstream ended, in order, before it had sent a byte and before the function was done. So does a sidecar
+// whose intentions deny the function (it closes after the handshake, or at the first byte); passed on as it is, the end
+// would look like an empty answer of the service (R9). A function that has ended its own direction by then may have asked
+// for nothing more than that, and gets the end.
+var errNoAnswer = errors.New("the upstream ended without a byte: an intention may deny this function, or the service is down")
 
 var errUnacknowledged = errors.New("what was sent was not acknowledged: the path to the gateway or the gateway is gone")
 

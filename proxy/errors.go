@@ -14,6 +14,7 @@ type Cause string
 // The causes.
 const (
 	CauseDial           Cause = "dial"           // the upstream could not be reached in time, or refused
+	CauseRefused        Cause = "refused"        // the upstream ended without a byte before the function did: denied, most likely
 	CauseLimit          Cause = "limit"          // there were MaxConnections already
 	CauseTruncated      Cause = "truncated"      // the upstream's stream was cut
 	CauseIdle           Cause = "idle"           // no traffic for IdleTimeout

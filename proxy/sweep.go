@@ -196,7 +196,7 @@ func (s *Server) drain(ctx context.Context) error {
 				st = new(drainState)
 				seen[c] = st
 			}
-			if st.silentFor(c, now) >= silentInDrain {
+			if st.silentFor(c, now) >= st.mark.patience() {
 				c.kill(CauseShutdown)
 			}
 		}
@@ -224,6 +224,15 @@ type drainState struct {
 type mark struct {
 	sent, received  uint64
 	queued, waiting int
+}
+
+// patience is how long a mark may stay the same until the connection counts as silent. A slow receiver takes what is
+// queued for it in lumps: its kernel opens the window by a part of a buffer of megabytes at a time.
+func (m mark) patience() time.Duration {
+	if m.queued > 0 || m.waiting > 0 {
+		return killedPatience
+	}
+	return silentInDrain
 }
 
 func (st *drainState) silentFor(c *conn, now clock.Instant) time.Duration {

@@ -27,6 +27,7 @@ type Conn struct {
 	wire       *wire
 	generation uint64
 	resumed    bool
+	collecting atomic.Bool // a large Write is under way
 
 	readMu sync.Mutex
 	early  []byte  // what was read before Read asked for it
@@ -164,6 +165,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if len(p) < corkFrom {
 		return c.tls.Write(p)
 	}
+	c.collecting.Store(true)
+	defer c.collecting.Store(false)
 	c.wire.cork()
 	n, err := c.tls.Write(p)
 	if flushErr := c.wire.uncork(); err == nil && flushErr != nil {
@@ -172,15 +175,31 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite sends close_notify: the peer reads a clean end, and may go on sending.
+// CloseWrite sends close_notify: the peer reads a clean end, and may go on sending. It waits for room as a Write does.
 //
 // The raw connection stays open in both directions: whatever stands between the two ends, and may have its own idea of
 // half-closed connections, sees nothing of it. Both ends of the TLS connection do.
-func (c *Conn) CloseWrite() error { return c.tls.CloseWrite() }
+func (c *Conn) CloseWrite() error {
+	// crypto/tls would give up after 5 s without room, and what was complete would be cut because its reader is slow. So
+	// it only makes the record, and the wire sends it.
+	c.wire.halfClosing.Store(true)
+	c.wire.cork()
+	err := c.tls.CloseWrite()
+	if flushErr := c.wire.uncork(); err == nil {
+		err = flushErr
+	}
+	return err
+}
 
-// Close sends close_notify, if that was not done, and closes. It waits for room to send it for 5 s at the most.
+// Close sends close_notify, if that was not done, and closes. It waits for room to send it for 5 s at the most, and not at
+// all while another goroutine is in Write: then it is a way to end that.
 func (c *Conn) Close() error {
-	err := c.tls.Close()
+	var err error
+	if c.collecting.Load() { // crypto/tls sees to small writes; this one has left it already
+		err = c.wire.Conn.Close()
+	} else {
+		err = c.tls.Close()
+	}
 	c.release()
 	return err
 }
@@ -221,10 +240,10 @@ func (c *Conn) LocalAddr() net.Addr { return c.wire.LocalAddr() }
 func (c *Conn) RemoteAddr() net.Addr { return c.wire.RemoteAddr() }
 
 // SetDeadline bounds reads and writes.
-func (c *Conn) SetDeadline(t time.Time) error { return c.tls.SetDeadline(t) }
+func (c *Conn) SetDeadline(t time.Time) error { return c.wire.Conn.SetDeadline(t) }
 
 // SetReadDeadline bounds reads, and Wait. A read that it ended may be repeated.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.tls.SetReadDeadline(t) }
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.wire.Conn.SetReadDeadline(t) }
 
 // SetWriteDeadline bounds writes. After one that it ended, no other succeeds.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.tls.SetWriteDeadline(t) }
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.wire.Conn.SetWriteDeadline(t) }

@@ -2,7 +2,10 @@
 
 package tlsstate
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // Errors that a caller may tell apart with errors.Is.
 var (
@@ -21,3 +24,27 @@ var (
 	// ErrNoGateway: no mesh gateway could be reached.
 	ErrNoGateway = errors.New("no mesh gateway could be reached")
 )
+
+// joined is errors.Join in one line, as a log line and the error of a connection have to be.
+type joined []error
+
+// join returns nil for none, the error itself for one.
+func join(errs []error) error {
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
+	}
+	return joined(errs)
+}
+
+func (j joined) Error() string {
+	texts := make([]string, len(j))
+	for i, err := range j {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (j joined) Unwrap() []error { return j }

@@ -160,7 +160,7 @@ func (g *gateway) connect(ctx context.Context, shake func(context.Context, net.C
 		asked := g.clock.Now()
 		raw, err := dialTCP(ctx, addr)
 		if err != nil {
-			if context.Cause(ctx) != errLost || g.clock.Now().Sub(asked) >= stagger {
+			if ctx.Err() == nil || g.clock.Now().Sub(asked) >= stagger { // not if it was merely called off
 				g.died(addrs[i])
 			}
 			return nil, fmt.Errorf("%w: %s: %w", ErrNoGateway, g.name(addr), err)
@@ -300,7 +300,7 @@ func race(ctx context.Context, n int, try func(ctx context.Context, i int) (*Con
 			timer.Reset(stagger)
 		}
 	}
-	return nil, errors.Join(errs...)
+	return nil, join(errs)
 }
 
 // raced is how one attempt of a race ended.

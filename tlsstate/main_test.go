@@ -139,6 +139,15 @@ func (w *world) swap(t testing.TB, doc mesh.Document) {
 	eventually(t, "the new document in use", func() bool { return w.Snapshot().Generation() == before+1 })
 }
 
+// readAgain has the document read once more: what was to be said about the one before has been said by then.
+func (w *world) readAgain(t testing.TB) {
+	t.Helper()
+	reads := w.store.count()
+	w.skew.JumpMono(time.Hour)
+	w.Thawed(time.Hour)
+	eventually(t, "another read", func() bool { return w.store.count() > reads })
+}
+
 func (w *world) ready(t testing.TB) *tlsstate.Snapshot {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/valyala/bytebufferpool"
 	"golang.org/x/sys/unix"
@@ -43,9 +44,11 @@ type wire struct {
 
 	parked atomic.Bool // the reader waits, and has seen all that the descriptor had when it began to; anyone may ask
 
+	halfClosing atomic.Bool // CloseWrite was called: see SetWriteDeadline
+
 	mu     sync.Mutex // a reader may have to write too: an alert, a KeyUpdate
 	corked *bytebufferpool.ByteBuffer
-	werr   error // sticky: what was collected and lost cannot be sent any more
+	werr   error // sticky: after part of a record, or none of one that crypto/tls takes for sent, nothing makes sense
 }
 
 // errWouldWait tells crypto/tls, through net.Error, that the read may be repeated.
@@ -214,7 +217,18 @@ func (w *wire) Write(p []byte) (int, error) {
 	if w.corked != nil {
 		return w.corked.Write(p)
 	}
-	return w.Conn.Write(p)
+	var n int
+	n, w.werr = w.Conn.Write(p)
+	return n, w.werr
+}
+
+// SetWriteDeadline is called by crypto/tls alone, for its close_notify: 5 s before, the past after. In a half-close it is
+// passed over, because close_notify is sent later, by uncork, under the deadline of the Conn's user.
+func (w *wire) SetWriteDeadline(t time.Time) error {
+	if w.halfClosing.Load() {
+		return nil
+	}
+	return w.Conn.SetWriteDeadline(t)
 }
 
 // cork makes Write collect what it is given.
