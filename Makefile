@@ -12,13 +12,18 @@ VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo dev)
 GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false \
 	-ldflags '-s -w -X github.com/consul-lambda/consul-lambda/internal/version.linked=$(VERSION)'
 
+# The extension speaks to two servers, and neither offers HTTP/2.
+EXTENSION_TAGS := nethttpomithttp2
+
 # The extension is read from disk in every cold start.
 EXTENSION_MAX_BYTES := 8000000
 
 # For `make test`: TESTFLAGS='-run Drain -count 10'. For `make fuzz`: a duration or a number of inputs (2000x), for each target.
 TESTFLAGS ?=
 FUZZTIME ?= 30s
-# For `make bench`: which benchmarks, and how often each; benchstat wants six for a confidence of 95 %.
+# For `make bench`: BENCHFLAGS='--only down,up --peer predecessor=PATH'.
+BENCHFLAGS ?=
+# For `make bench-micro`: which benchmarks, and how often each; benchstat wants six for a confidence of 95 %.
 BENCH ?= .
 BENCHCOUNT ?= 6
 
@@ -29,8 +34,9 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
-build: ## build the commands for this machine into bin/
-	$(GOBUILD) -o bin/ ./cmd/...
+build: ## build the commands and the example function for this machine into bin/
+	$(GOBUILD) -tags $(EXTENSION_TAGS) -o bin/ ./cmd/consul-lambda-extension
+	$(GOBUILD) -o bin/ $$(go list ./cmd/... | grep -v /consul-lambda-extension) ./examples/mesh-function
 
 .PHONY: demo
 demo: ## build, then see a function talk through a mesh that lives on this machine only
@@ -65,7 +71,24 @@ fuzz: ## fuzz every target in turn, each for FUZZTIME
 	@tools/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: bin/benchstat ## run the benchmarks matching BENCH, each BENCHCOUNT times, and sum them up
+bench: bench-build ## measure whole proxies side by side into BENCHMARKS.md; a quarter of an hour on a quiet machine
+	bin/consul-lambda bench --json bench/results/bench.json --markdown BENCHMARKS.md $(BENCHFLAGS)
+
+.PHONY: bench-quick
+bench-quick: bench-build ## the same within a minute, written nowhere: to see that it works
+	bin/consul-lambda bench --quick $(BENCHFLAGS)
+
+.PHONY: bench-build
+bench-build: build
+	$(GOBUILD) -o bin/bench-baseline ./bench/baseline
+
+.PHONY: bench-peers
+bench-peers: ## install the proxies that bench compares with, on Debian, as root; none is left running
+	apt-get update
+	RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends haproxy nginx libnginx-mod-stream stunnel4
+
+.PHONY: bench-micro
+bench-micro: bin/benchstat ## run the benchmarks matching BENCH, each BENCHCOUNT times, and sum them up
 	@packages=$$(grep -rlE '^func Benchmark' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); \
 	[ -n "$$packages" ] || { echo 'no package has a benchmark' >&2; exit 1; }; \
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCHCOUNT) -timeout 60m $$packages | tee bin/bench.txt
