@@ -25,7 +25,7 @@ const (
 	// lost SYN's first retransmission, and a sixth of the default dial timeout.
 	stagger = 300 * time.Millisecond
 
-	// deadFor is how long an address that refused or did not answer is passed over while there are others.
+	// deadFor is how long an address that refused or did not answer is tried after the others.
 	deadFor = 30 * time.Second
 
 	// nameFor is how long the addresses of a name are used without asking again; older ones are used if asking fails.
@@ -116,8 +116,8 @@ func (gs *gateways) connect(ctx context.Context, shake func(ctx context.Context,
 	})
 }
 
-// order returns the indices of the gateways to try: the last good one first, those that died within the last 30 s left
-// out unless there are no others.
+// order returns the indices of the gateways in the order to try them: the last good one first, those that died within the
+// last 30 s last, so that they are passed over while others answer.
 func (gs *gateways) order() []int {
 	first, now := int(gs.first.Load()), gs.clock.Now()
 	var alive, dead []int
@@ -129,10 +129,7 @@ func (gs *gateways) order() []int {
 			alive = append(alive, n)
 		}
 	}
-	if len(alive) == 0 {
-		return dead
-	}
-	return alive
+	return append(alive, dead...)
 }
 
 // isDead reports whether all known addresses failed lately.
@@ -185,12 +182,12 @@ func (g *gateway) name(addr netip.AddrPort) string {
 // dialTCP opens a raw connection. Keepalives are off: after a thaw they would end connections that are well, because
 // their deadlines passed while nobody could answer (R19).
 func dialTCP(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: false}, KeepAlive: -1}
-	return d.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
+	d := net.Dialer{KeepAlive: -1}
+	return d.DialContext(ctx, "tcp", addr.String())
 }
 
 // addresses returns the gateway's addresses in the order to try them: the last good one first, those that failed within
-// the last 30 s left out unless there are no others.
+// the last 30 s last.
 func (g *gateway) addresses(ctx context.Context) ([]netip.Addr, error) {
 	g.mu.Lock()
 	known, age := g.addrs, g.clock.Now().Sub(g.at)
@@ -202,10 +199,13 @@ func (g *gateway) addresses(ctx context.Context) ([]netip.Addr, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if alive := g.alive(g.clock.Now()); len(alive) > 0 {
-		return alive, nil
+	alive := g.alive(g.clock.Now())
+	for _, a := range g.addrs {
+		if !slices.Contains(alive, a) {
+			alive = append(alive, a)
+		}
 	}
-	return slices.Clone(g.addrs), nil
+	return alive, nil
 }
 
 // lookup asks for the name's addresses; many dials at once ask once. The question is not tied to the first of them.
@@ -310,7 +310,7 @@ type raced struct {
 }
 
 func attempt(ctx context.Context, i int, try func(context.Context, int) (*Conn, error), results chan<- raced) {
-	conn, err := try(ctx, i)
+	conn, err := safely(ctx, func(ctx context.Context) (*Conn, error) { return try(ctx, i) })
 	results <- raced{conn, err}
 }
 

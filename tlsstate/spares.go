@@ -34,7 +34,8 @@ const (
 	// handshake of two round trips within 60 ms of the connection before.
 	refillAfter = 5 * time.Millisecond
 
-	// joinFor is how long a dial waits for a spare that is being dialled already, before it goes its own way.
+	// joinFor is how old the dial of a spare may grow until a dial of the function no longer waits for it, and goes its own
+	// way: one that takes longer is likely stuck.
 	joinFor = stagger
 
 	// spareTimeout bounds the dial of a spare. Nobody waits for it.
@@ -79,6 +80,7 @@ type spare struct {
 
 // pendingSpare is a spare that is being dialled.
 type pendingSpare struct {
+	since   clock.Instant
 	done    chan struct{} // closed when it is there, or failed
 	conn    *Conn         // set before done is closed, if it was claimed
 	claimed bool          // a dial waits for it
@@ -127,14 +129,18 @@ func (p *spares) pick(generation uint64) *spare {
 func (p *spares) join(ctx context.Context, generation uint64) *Conn {
 	p.mu.Lock()
 	pending := p.pending
-	if pending == nil || pending.claimed {
+	var left time.Duration
+	if pending != nil && !pending.claimed {
+		left = joinFor - p.clock.Now().Sub(pending.since)
+	}
+	if left <= 0 {
 		p.mu.Unlock()
 		return nil
 	}
 	pending.claimed = true
 	p.mu.Unlock()
 
-	timer := time.NewTimer(joinFor)
+	timer := time.NewTimer(left)
 	defer timer.Stop()
 	select {
 	case <-pending.done:
@@ -179,7 +185,7 @@ func (p *spares) refill() {
 // refillLocked is refill with the lock held. It returns the spare that is being dialled, or nil if none is wanted.
 func (p *spares) refillLocked() *pendingSpare {
 	if p.pending == nil && !p.closed && len(p.ready) < p.want && p.unused < maxUnused {
-		p.pending = &pendingSpare{done: make(chan struct{})}
+		p.pending = &pendingSpare{since: p.clock.Now(), done: make(chan struct{})}
 		p.running.Add(1)
 		go p.dialSpare(p.pending)
 	}
