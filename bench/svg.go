@@ -98,8 +98,8 @@ type picture struct{ bytes.Buffer }
 
 func newPicture(title string, width, height int) *picture {
 	p := new(picture)
-	fmt.Fprintf(p, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img">`+"\n", width, height, width, height)
-	fmt.Fprintf(p, "<title>%s</title>\n", html.EscapeString(title))
+	_, _ = fmt.Fprintf(p, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img">`+"\n", width, height, width, height)
+	_, _ = fmt.Fprintf(p, "<title>%s</title>\n", html.EscapeString(title))
 	p.WriteString("<style>text{font:12px system-ui,sans-serif;fill:#24292f}.h{font-weight:600;font-size:13px}.a{stroke:#8c959f;stroke-width:1;opacity:.5}" +
 		".l{fill:none;stroke-width:2}@media(prefers-color-scheme:dark){text{fill:#e6edf3}}</style>\n")
 	p.text(8, 18, "h", "start", title)
@@ -107,11 +107,11 @@ func newPicture(title string, width, height int) *picture {
 }
 
 func (p *picture) text(x, y float64, class, anchor, s string) {
-	fmt.Fprintf(p, `<text x="%.1f" y="%.1f" class="%s" text-anchor="%s">%s</text>`+"\n", x, y, class, anchor, html.EscapeString(s))
+	_, _ = fmt.Fprintf(p, `<text x="%.1f" y="%.1f" class="%s" text-anchor="%s">%s</text>`+"\n", x, y, class, anchor, html.EscapeString(s))
 }
 
 func (p *picture) line(x1, y1, x2, y2 float64) {
-	fmt.Fprintf(p, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" class="a"/>`+"\n", x1, y1, x2, y2)
+	_, _ = fmt.Fprintf(p, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" class="a"/>`+"\n", x1, y1, x2, y2)
 }
 
 func (p *picture) end() []byte {
@@ -141,7 +141,7 @@ func drawBars(title string, bars []bar) []byte {
 		y := float64(top + i*(barHeight+barGap))
 		middle := y + barHeight/2
 		p.text(plotLeft-8, middle+4, "", "end", b.name)
-		fmt.Fprintf(p, `<rect x="%d" y="%.1f" width="%.1f" height="%d" fill="%s"/>`+"\n", plotLeft, y, max(0, b.value)*scale, barHeight, b.colour)
+		_, _ = fmt.Fprintf(p, `<rect x="%d" y="%.1f" width="%.1f" height="%d" fill="%s"/>`+"\n", plotLeft, y, max(0, b.value)*scale, barHeight, b.colour)
 		p.line(plotLeft+max(0, b.least)*scale, middle, plotLeft+max(0, b.most)*scale, middle)
 		p.text(plotLeft+max(b.value, b.most, 0)*scale+6, middle+4, "", "start", number(b.value, ""))
 	}
@@ -177,13 +177,13 @@ func drawCurves(title string, curves []Curve, colourOf func(system string) strin
 	p.text(curveLeft+width, float64(height)-6, "", "end", "ms, logarithmic")
 	for i, c := range curves {
 		colour := colourOf(c.System)
-		fmt.Fprintf(p, `<polyline class="l" stroke="%s" points="`, colour)
+		_, _ = fmt.Fprintf(p, `<polyline class="l" stroke="%s" points="`, colour)
 		for q, ms := range c.Quantiles[:len(c.Quantiles)-1] {
-			fmt.Fprintf(p, "%.1f,%.1f ", x(ms), y(float64(q)/float64(len(c.Quantiles)-1)))
+			_, _ = fmt.Fprintf(p, "%.1f,%.1f ", x(ms), y(float64(q)/float64(len(c.Quantiles)-1)))
 		}
 		p.WriteString(`"/>` + "\n")
 		at := float64(top + 14 + 18*i)
-		fmt.Fprintf(p, `<rect x="%.1f" y="%.1f" width="12" height="3" fill="%s"/>`+"\n", curveLeft+width+16, at-5, colour)
+		_, _ = fmt.Fprintf(p, `<rect x="%.1f" y="%.1f" width="12" height="3" fill="%s"/>`+"\n", curveLeft+width+16, at-5, colour)
 		p.text(curveLeft+width+34, at, "", "start", c.System)
 	}
 	return p.end()

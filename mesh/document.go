@@ -276,7 +276,7 @@ var (
 func (d Document) LogValue() slog.Value { return slog.StringValue(redactedDocument) }
 
 // Format prints the same for every verb.
-func (d Document) Format(f fmt.State, _ rune) { io.WriteString(f, redactedDocument) }
+func (d Document) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redactedDocument) }
 
 // String returns "[REDACTED mesh.Document]".
 func (d Document) String() string { return redactedDocument }

@@ -32,7 +32,7 @@ func (l *listener) lastCall() { _ = l.SetDeadline(time.Now().Add(lastCallFor)) }
 // accept takes connections in until the listener is closed or its last call has passed.
 func (s *Server) accept(l *listener) {
 	defer s.accepting.Done()
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	pause := minAcceptPause
 	for {
 		down, err := l.AcceptTCP()

@@ -640,7 +640,7 @@ func TestDialIsBoundedByItsContext(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), silent) {
 		t.Errorf("error %v, want the deadline and the gateway", err)
 	}
-	if took := time.Since(began); took < 200*time.Millisecond || took > time.Second {
+	if took := time.Since(began); took < 150*time.Millisecond || took > time.Second {
 		t.Errorf("took %v", took)
 	}
 }

@@ -185,7 +185,7 @@ func TestDialsSeeOneSnapshotWhileDocumentsAreSwapped(t *testing.T) {
 		_ = c.SetDeadline(time.Now().Add(patience))
 		serial, err := io.ReadAll(c)
 		if want := serials[c.Generation()%2]; err != nil || string(serial) != want {
-			return fmt.Errorf("generation %d showed leaf %s, %v; its leaf is %s", c.Generation(), serial, err, want)
+			return fmt.Errorf("generation %d showed leaf %s (error %s); its leaf is %s", c.Generation(), serial, fmt.Sprint(err), want)
 		}
 		return nil
 	}

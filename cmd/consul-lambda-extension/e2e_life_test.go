@@ -140,7 +140,7 @@ func TestAFreezeEndsNothingThatIsWell(t *testing.T) {
 	roundTrip(t, open, "before")
 	settled(t, w)
 	ok(t, box.Freeze(t.Context()))
-	until(t, time.Now().Add(1200*time.Millisecond)) // more than what counts as a freeze
+	until(t, time.Now().Add(1200*time.Millisecond))                                   // more than what counts as a freeze
 	left := w.Mesh.Gateway.Stats().Open - w.Sidecar(lab.Greeter).Drop(meshsim.EndRST) // the spares
 	eventually(t, "the gateway to pass the resets on", func() bool { return w.Mesh.Gateway.Stats().Open <= left })
 	ok(t, box.Thaw(t.Context()))

@@ -199,7 +199,7 @@ func (e *extension) untilShutdown(ctx context.Context, api *lambdaext.Client) ti
 			e.log.Info("shutting down", "reason", "signal")
 			return time.Now().Add(shutdownLimit)
 		case errors.Is(err, lambdaext.ErrContainer):
-			e.log.Error("Lambda says that the sandbox is broken", "error", err)
+			e.log.Error("the sandbox is broken, Lambda says", "error", err)
 			return time.Now().Add(shutdownLimit)
 		case err != nil:
 			e.log.Warn("waiting for the next event failed, trying again", "error", err)

@@ -33,6 +33,8 @@ func benchCommand() *cli.Command {
 			&cli.IntFlag{Name: "bulk", Usage: "MiB that each bulk figure of a round moves (default 512)"},
 			&cli.StringFlag{Name: "json", Usage: "write the result to `FILE`"},
 			&cli.StringFlag{Name: "markdown", Usage: "write the report to `FILE`, and its plots beside the result of --json"},
+			&cli.StringFlag{Name: "ci", Usage: "measure little, and check it against the ratios in `FILE` and against fixed limits"},
+			&cli.BoolFlag{Name: "update", Usage: "with --ci: make its file from what is measured; for a quiet machine"},
 			&cli.StringFlag{Name: "render", Usage: "measure nothing: read a result from `FILE`"},
 			&cli.StringFlag{Name: "extension", Usage: "our extension", DefaultText: "beside this program"},
 			&cli.StringFlag{Name: "baseline", Usage: "the program of bench/baseline", DefaultText: "bench-baseline beside this program"},
@@ -42,6 +44,18 @@ func benchCommand() *cli.Command {
 }
 
 func runBench(ctx context.Context, cmd *cli.Command) error {
+	if file := cmd.String("ci"); file != "" {
+		return bench.RunCI(ctx, bench.CIConfig{
+			Extension: beside(cmd.String("extension"), "consul-lambda-extension"),
+			Baseline:  beside(cmd.String("baseline"), "bench-baseline"),
+			Expected:  file,
+			Update:    cmd.Bool("update"),
+			Out:       cmd.Root().Writer,
+		})
+	}
+	if cmd.Bool("update") {
+		return errors.New("--update: what is to be made is the file of --ci")
+	}
 	result, err := benchResult(ctx, cmd)
 	if err != nil {
 		return err

@@ -53,7 +53,7 @@ func TestNothingIsLostWhileCredentialsChangeEvery50Milliseconds(t *testing.T) {
 	for i := range conns {
 		conns[i], err = c.open(t.Context())
 		ok(t, err)
-		defer func() { _ = conns[i].Close() }()
+		t.Cleanup(func() { _ = conns[i].Close() })
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

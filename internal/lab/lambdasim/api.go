@@ -36,7 +36,8 @@ type api struct {
 }
 
 func newAPI(f Function, o Options, current func() *domain) (*api, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -52,9 +53,10 @@ func newAPI(f Function, o Options, current func() *domain) (*api, error) {
 	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/error", s.invocationError)
 	mux.HandleFunc("POST /2018-06-01/runtime/init/error", s.runtimeInitError)
 	s.server = &http.Server{
-		Handler:     limitBody(mux),
-		BaseContext: func(net.Listener) context.Context { return calls },
-		ErrorLog:    log.New(io.Discard, "", 0), // a killed process cuts its calls: nothing to report
+		Handler:           limitBody(mux),
+		ReadHeaderTimeout: 10 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return calls },
+		ErrorLog:          log.New(io.Discard, "", 0), // a killed process cuts its calls: nothing to report
 	}
 	go s.serve()
 	return s, nil

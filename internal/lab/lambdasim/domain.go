@@ -207,7 +207,7 @@ func (d *domain) exited(p *process) {
 		f.Type = RuntimeExitError
 	}
 	d.recordLocked(f)
-	d.failLocked()
+	_ = d.failLocked() // the fault is recorded: whoever waits is told of it
 }
 
 // beginEnd makes every later exit an expected one.

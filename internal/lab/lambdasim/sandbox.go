@@ -138,7 +138,7 @@ func (s *Sandbox) coldStart(ctx context.Context, suppressed bool) error {
 func (s *Sandbox) newProcess(name, path string, env []string) *process {
 	p := &process{
 		name:   name,
-		cmd:    exec.Command(path),
+		cmd:    exec.Command(path), //nolint:noctx // its end is the sandbox's business: groups are killed, and reaped, in order
 		stdout: &lineWriter{book: s.book, source: name},
 		stderr: &lineWriter{book: s.book, source: name, stderr: true},
 		exited: make(chan struct{}),
@@ -266,7 +266,7 @@ func (s *Sandbox) freezeAfter(d *domain) {
 		return
 	}
 	if err := d.freeze(); err != nil {
-		d.fail(&Fault{Type: LabFreezeFailed, Message: err.Error()})
+		_ = d.fail(&Fault{Type: LabFreezeFailed, Message: err.Error()})
 		return
 	}
 	s.frozen = true

@@ -16,11 +16,11 @@ import (
 type Reason string
 
 const (
-	// ReasonSpindown: the sandbox is not needed any more.
+	// ReasonSpindown says: the sandbox is not needed any more.
 	ReasonSpindown Reason = "SPINDOWN"
-	// ReasonTimeout: the function timeout was exceeded.
+	// ReasonTimeout says: the function timeout was exceeded.
 	ReasonTimeout Reason = "TIMEOUT"
-	// ReasonFailure: a process died, or Init failed.
+	// ReasonFailure says: a process died, or Init failed.
 	ReasonFailure Reason = "FAILURE"
 )
 

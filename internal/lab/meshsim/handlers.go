@@ -155,7 +155,7 @@ func ProxyTo(addr string) Handler {
 		if err != nil {
 			return
 		}
-		defer app.Close()
+		defer func() { _ = app.Close() }()
 		done := make(chan struct{})
 		go passBack(c, app, done)
 		passOn(app, c)
