@@ -75,6 +75,21 @@ bench: bench-build ## measure whole proxies side by side into BENCHMARKS.md; a q
 bench-quick: bench-build ## the same within a minute, written nowhere: to see that it works
 	bin/consul-lambda bench --quick $(BENCHFLAGS)
 
+# First the tests that hold allocations to a number, in every package that has some: they log what they counted. The rest is
+# checked whether these pass or not.
+.PHONY: bench-ci
+bench-ci: bench-build ## check that nothing became slower: allocations, system calls; CPU, latency, memory beside the baseline
+	@failed=0; \
+	packages=$$(grep -rl 'testing\.AllocsPerRun' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); \
+	go test -count=1 -v -run Allocat $$packages | tee bin/alloc.log | grep -vE '^(===|PASS)' || failed=1; \
+	! grep -q 'no tests to run' bin/alloc.log || failed=1; \
+	bin/consul-lambda bench --ci bench/ci.json || failed=1; \
+	exit $$failed
+
+.PHONY: bench-ci-update
+bench-ci-update: bench-build ## make what bench-ci expects from what is measured now; nothing else should run meanwhile
+	bin/consul-lambda bench --ci bench/ci.json --update
+
 .PHONY: bench-build
 bench-build: build
 	$(GOBUILD) -o bin/bench-baseline ./bench/baseline

@@ -27,7 +27,7 @@ const (
 const (
 	ciConnections = 120
 	ciApart       = 5 * time.Millisecond // between connections that take a spare, as in the budget
-	ciBulk        = 64 << 20             // bytes
+	ciBulk        = 128 << 20            // bytes
 	ciPings       = 1000
 	ciStarts      = 3
 	ciIdle        = 200 // connections

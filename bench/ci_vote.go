@@ -16,8 +16,8 @@ type ballot struct {
 }
 
 const (
-	lead       = 5  // for p = 0.9, a limit 1.3 standard deviations away, one error in 59,000 runs; for 0.7 one in 70
-	mostRounds = 21 // odd; bounds the time that a run takes
+	lead       = 6  // for p = 0.1, a limit 1.3 standard deviations away, one error in 530,000; for 0.3 one in 160
+	mostRounds = 31 // odd; bounds the time that a run takes
 )
 
 // decided reports whether no more rounds are needed.

@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -14,10 +16,6 @@ const (
 	// as net/http does: connections wait in the kernel meanwhile.
 	minAcceptPause = 5 * time.Millisecond
 	maxAcceptPause = time.Second
-
-	// lastCallFor is how long connections are still accepted when the server shuts down: those that the function made
-	// before it ended are waiting in the kernel, perhaps since before a freeze, and may hold bytes.
-	lastCallFor = 10 * time.Millisecond
 )
 
 // listener is one bound address and where its connections go.
@@ -26,8 +24,23 @@ type listener struct {
 	route *Route
 }
 
-// lastCall makes the accept loop end once the connections that wait were accepted.
-func (l *listener) lastCall() { _ = l.SetDeadline(time.Now().Add(lastCallFor)) }
+// lastCall makes the accept loop end once the connections that wait were accepted: those that the function made before it
+// ended may be in the kernel since before a freeze, and hold bytes.
+func (l *listener) lastCall() { _ = l.SetDeadline(past) }
+
+// waiting reports whether a connection can be accepted without waiting for it, and makes the next accept possible.
+func (l *listener) waiting() bool {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	err = raw.Control(func(fd uintptr) {
+		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	})
+	_ = l.SetDeadline(time.Now().Add(maxAcceptPause)) // should it have gone meanwhile
+	return err == nil && n > 0
+}
 
 // accept takes connections in until the listener is closed or its last call has passed.
 func (s *Server) accept(l *listener) {
@@ -40,7 +53,14 @@ func (s *Server) accept(l *listener) {
 		case err == nil:
 			pause = minAcceptPause
 			s.admit(l.route, down)
-		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
+			if s.isClosing() && !l.waiting() {
+				return
+			}
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if !l.waiting() {
+				return
+			}
+		case errors.Is(err, net.ErrClosed):
 			return
 		default:
 			s.report.failure(l.route.Name, "accept", err)
@@ -59,6 +79,7 @@ func (s *Server) admit(route *Route, down *net.TCPConn) {
 	s.stats.accepted.Add(1)
 	c := newConn(s, route, down)
 	if !s.add(c) {
+		c.giveUp()
 		s.stats.ended(CauseLimit)
 		s.report.failure(route.Name, CauseLimit, errLimit)
 		reset(down)

@@ -44,7 +44,7 @@ type direction struct {
 	from, to net.Conn
 	back     *direction   // the other one
 	moved    atomic.Int64 // bytes passed on
-	ending   atomic.Bool  // its end is being passed on, or was
+	ending   atomic.Bool  // its clean end is being passed on, or was
 	ended    atomic.Bool  // no more bytes will move
 
 	// Written by carry before ended is set, read after.
@@ -179,7 +179,6 @@ func (c *conn) passOn(d *direction) {
 	if d.readErr == io.EOF && d == &c.received && d.moved.Load() == 0 && !d.back.ending.Load() {
 		d.readErr = errNoAnswer
 	}
-	d.ending.Store(true)
 	switch {
 	case d.writeErr != nil:
 		// The leg is broken for writing. What it still has to say is carried on, until it ends.
@@ -187,7 +186,9 @@ func (c *conn) passOn(d *direction) {
 		// The leg that was read is gone, so that nothing can be written to it any more either: the other direction, which
 		// may be waiting for bytes to write to it, has no purpose.
 		_ = d.to.SetReadDeadline(past)
+		_ = d.from.SetWriteDeadline(past)
 	default:
+		d.ending.Store(true)
 		d.complete = closeWrite(d.to) == nil
 	}
 }
@@ -281,21 +282,23 @@ func (c *conn) account() {
 	st := &c.srv.stats
 	st.sent.Add(c.sent.moved.Load())
 	st.received.Add(c.received.moved.Load())
-	if k := c.killed.Load(); k != nil {
-		st.ended(*k)
-		if *k == CauseUnacknowledged {
-			c.srv.report.failure(c.route.Name, *k, errUnacknowledged)
-		}
-		return
-	}
-	switch err := c.received.readErr; {
-	case errors.Is(err, errNoAnswer):
-		st.ended(CauseRefused)
-		c.srv.report.failure(c.route.Name, CauseRefused, err)
+	switch err, k := c.received.readErr, c.killed.Load(); {
+	case err == errNoAnswer:
+		c.failed(CauseRefused, err)
 	case err != nil && err != io.EOF && !isDeadline(err):
-		st.ended(CauseTruncated)
-		c.srv.report.failure(c.route.Name, CauseTruncated, err)
+		c.failed(CauseTruncated, err)
+	case k == nil:
+	case *k == CauseUnacknowledged:
+		c.failed(*k, errUnacknowledged)
+	default:
+		st.ended(*k)
+		c.srv.log.Debug("connection ended", "upstream", c.route.Name, "cause", string(*k))
 	}
+}
+
+func (c *conn) failed(cause Cause, err error) {
+	c.srv.stats.ended(cause)
+	c.srv.report.failure(c.route.Name, cause, err)
 }
 
 // errNoAnswer: the upstream ended, in order, before it had sent a byte and before the function was done. So does a sidecar

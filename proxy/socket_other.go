@@ -14,6 +14,7 @@ func receiveQueue(net.Conn) int { return 0 }
 type tcpState struct {
 	received, acked uint64
 	inFlight        bool
+	probing         bool
 	sinceAck        int
 	closed          bool
 }

@@ -45,7 +45,7 @@ type sweepState struct {
 	sentAt         clock.Instant // when they last changed; at first, when the connection was accepted
 	receivedAt     clock.Instant
 
-	inFlight bool          // something was sent, and not known to be acknowledged
+	inFlight bool          // something was written, and not known to be acknowledged
 	asked    time.Duration // running time until the kernel is asked again
 	acked    uint64        // as the kernel last said
 	unacked  time.Duration // running time for which it said nothing better
@@ -148,8 +148,8 @@ func (c *conn) judge(now clock.Instant, ran time.Duration, thawed bool) (Cause, 
 		return CauseAge, true
 	case cfg.IdleTimeout > 0 && silent >= cfg.IdleTimeout:
 		return CauseIdle, true
-	case c.sent.ended.Load() && received >= cfg.HalfCloseTimeout,
-		c.received.ended.Load() && sent >= cfg.HalfCloseTimeout:
+	case c.sent.ended.Load() && received >= cfg.HalfCloseTimeout && !c.received.blocked(),
+		c.received.ended.Load() && sent >= cfg.HalfCloseTimeout && !c.sent.blocked():
 		return CauseHalfClosed, c.running.Load() > 0
 	case w.inFlight && c.unacknowledged(ran):
 		return CauseUnacknowledged, true
@@ -157,8 +157,12 @@ func (c *conn) judge(now clock.Instant, ran time.Duration, thawed bool) (Cause, 
 	return "", false
 }
 
+// blocked reports whether the direction waits for its receiver, which is slow, and so is not silent.
+func (d *direction) blocked() bool { return sendQueue(d.to) > 0 }
+
 // unacknowledged reports whether the upstream leg has had something in flight for ackTimeout without an answer of any
-// kind from the other side's kernel. A peer that does not read answers: its window is closed, and nothing is in flight.
+// kind from the other side's kernel: bytes, or a probe of a window that is closed. A peer that does not read answers the
+// probes. They grow rare, up to two minutes apart, and that is how long such a path may be dead unnoticed.
 func (c *conn) unacknowledged(ran time.Duration) bool {
 	w := &c.sweep
 	if w.asked -= ran; w.asked > 0 {
@@ -167,8 +171,10 @@ func (c *conn) unacknowledged(ran time.Duration) bool {
 	w.asked = ackEvery
 	st := tcpStateOf(c.up)
 	switch {
-	case !st.inFlight:
+	case sendQueue(c.up) == 0:
 		w.inFlight, w.unacked = false, 0
+	case !st.inFlight && !st.probing:
+		w.unacked = 0
 	case st.acked != w.acked, time.Duration(st.sinceAck)*time.Millisecond < 2*ackEvery:
 		w.unacked = 0
 	default:

@@ -21,7 +21,8 @@ import (
 //   - Wait blocks without a buffer until Read has something to say.
 //
 // Read fills its argument with as many records as have arrived, so that a large buffer saves system calls; Write sends
-// the records of a large buffer together, and a small one at once. One goroutine may read while another writes.
+// the records of a large buffer together, 64 KiB at a time, and a small one at once. One goroutine may read while another
+// writes; two may not write at once.
 type Conn struct {
 	tls        *tls.Conn
 	wire       *wire
@@ -45,6 +46,9 @@ var (
 // corkFrom is the length from which a write is worth collecting: below it there is one record at most (RFC 8446 section
 // 5.1: 2^14 bytes of plaintext), which crypto/tls already sends in one system call.
 const corkFrom = 16<<10 + 1
+
+// corkUpTo is how much is collected at once: four records. More saves nothing that can be measured, and is held twice.
+const corkUpTo = bufpool.Medium
 
 // handshake makes the connection out of a raw one, which it owns: on failure it is closed.
 func handshake(ctx context.Context, raw net.Conn, cfg *tls.Config, bufs *bufpool.Pool) (*Conn, error) {
@@ -162,9 +166,27 @@ func (c *Conn) readNoWait(p []byte) (int, error) {
 
 // Write sends p. When it returns without an error, all of p was given to the kernel.
 func (c *Conn) Write(p []byte) (int, error) {
-	if len(p) < corkFrom {
+	written := 0
+	for len(p)-written >= corkFrom {
+		n, err := c.writeTogether(p[written:min(len(p), written+corkUpTo)])
+		if written += n; err != nil {
+			return written, err
+		}
+	}
+	if written == len(p) && written > 0 {
+		return written, nil
+	}
+	n, err := c.tls.Write(p[written:])
+	return written + n, err
+}
+
+// writeTogether sends the records of p together. What is collected counts in the buffers' budget; where that is spent,
+// the records go one by one.
+func (c *Conn) writeTogether(p []byte) (int, error) {
+	if !c.wire.bufs.Reserve(len(p)) {
 		return c.tls.Write(p)
 	}
+	defer c.wire.bufs.Release(len(p))
 	c.collecting.Store(true)
 	defer c.collecting.Store(false)
 	c.wire.cork()

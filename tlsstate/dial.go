@@ -20,7 +20,7 @@ func (s *State) Dial(ctx context.Context, upstream int) (*Conn, error) {
 	}
 	p := s.spares[upstream]
 	if p == nil {
-		return s.dial(ctx, upstream)
+		return s.dial(ctx, snap, upstream)
 	}
 	conn := p.take(snap.generation)
 	if conn == nil {
@@ -28,19 +28,24 @@ func (s *State) Dial(ctx context.Context, upstream int) (*Conn, error) {
 	}
 	if conn != nil {
 		s.stats.spares.Add(1)
-	} else if conn, err = s.dial(ctx, upstream); err != nil {
+	} else if conn, err = s.dial(ctx, snap, upstream); err != nil {
 		return nil, err
 	}
 	p.connected(conn)
 	return conn, nil
 }
 
-// dial makes a new connection.
-func (s *State) dial(ctx context.Context, upstream int) (*Conn, error) {
+// dialSpare makes a new connection for later.
+func (s *State) dialSpare(ctx context.Context, upstream int) (*Conn, error) {
 	snap, err := s.Ready(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return s.dial(ctx, snap, upstream)
+}
+
+// dial makes a new connection.
+func (s *State) dial(ctx context.Context, snap *Snapshot, upstream int) (*Conn, error) {
 	t := &snap.targets[upstream]
 	if t.err != nil {
 		return nil, t.err
@@ -79,6 +84,7 @@ func (s *State) Close() {
 			p.close()
 		}
 	}
+	s.gateways.cancel()
 }
 
 // Stats are counts since the state was made.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -31,8 +32,11 @@ const (
 	// nameFor is how long the addresses of a name are used without asking again; older ones are used if asking fails.
 	nameFor = 30 * time.Second
 
-	// lookupTimeout bounds a look-up when older addresses are at hand, so that half of a dial's time is left to use them.
+	// lookupTimeout bounds a look-up when older addresses are at hand; so does half of the time that the dial has left.
 	lookupTimeout = time.Second
+
+	// lookupAgain is how long after a failed look-up older addresses are used without another.
+	lookupAgain = 5 * time.Second
 )
 
 // Resolver looks up host names; *net.Resolver is one.
@@ -43,9 +47,10 @@ type Resolver interface {
 // gateways are the ways into the mesh. Which one is tried first differs from sandbox to sandbox, and then stays with the
 // last one that worked.
 type gateways struct {
-	list  []*gateway
-	first atomic.Int32 // index of the one to try first
-	clock clock.Clock
+	list   []*gateway
+	first  atomic.Int32 // index of the one to try first
+	clock  clock.Clock
+	cancel context.CancelFunc // ends look-ups
 }
 
 // gateway is one entry of the list: a name or an address, and a port.
@@ -55,11 +60,14 @@ type gateway struct {
 	literal  bool // host is an address
 	resolver Resolver
 	clock    clock.Clock
+	ctx      context.Context // of look-ups, which belong to no dial
 	lookups  singleflight.Group
 
 	mu    sync.Mutex
 	addrs []netip.Addr // the literal, or those of the last look-up that succeeded; the last good one first
 	at    clock.Instant
+	err   error         // of the last look-up
+	tried clock.Instant // when that failed
 	dead  map[netip.Addr]clock.Instant
 }
 
@@ -72,6 +80,8 @@ func newGateways(cfg Config) (*gateways, error) {
 		resolver = net.DefaultResolver
 	}
 	g := &gateways{clock: cfg.Clock}
+	ctx, cancel := context.WithCancel(context.Background())
+	g.cancel = cancel
 	for _, hostport := range cfg.Gateways {
 		host, port, err := net.SplitHostPort(hostport)
 		if err != nil {
@@ -81,7 +91,7 @@ func newGateways(cfg Config) (*gateways, error) {
 		if err != nil || n == 0 || host == "" {
 			return nil, fmt.Errorf("tlsstate: gateway %q: want host:port", hostport)
 		}
-		gw := &gateway{host: host, port: uint16(n), resolver: resolver, clock: cfg.Clock}
+		gw := &gateway{host: host, port: uint16(n), resolver: resolver, clock: cfg.Clock, ctx: ctx}
 		if literal, err := netip.ParseAddr(host); err == nil {
 			gw.literal, gw.addrs = true, []netip.Addr{literal.Unmap()}
 		}
@@ -93,11 +103,13 @@ func newGateways(cfg Config) (*gateways, error) {
 
 // resolve looks the names up ahead of need.
 func (gs *gateways) resolve(ctx context.Context) {
+	var all sync.WaitGroup
 	for _, g := range gs.list {
 		if !g.literal {
-			_ = g.lookup(ctx, false)
+			all.Go(func() { _ = g.lookup(ctx) })
 		}
 	}
+	all.Wait()
 }
 
 // connect makes a connection through one of the gateways. The attempts overlap: the next one starts when the one before
@@ -171,12 +183,18 @@ func (g *gateway) connect(ctx context.Context, shake func(context.Context, net.C
 	})
 }
 
-// name tells which gateway an address is.
+// name tells which gateway an address is, and if it may be an old one.
 func (g *gateway) name(addr netip.AddrPort) string {
 	if g.literal {
 		return addr.String()
 	}
-	return fmt.Sprintf("%s (%s)", net.JoinHostPort(g.host, strconv.Itoa(int(g.port))), addr.Addr())
+	name := fmt.Sprintf("%s (%s)", net.JoinHostPort(g.host, strconv.Itoa(int(g.port))), addr.Addr())
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err != nil {
+		return fmt.Sprintf("%s, an older address because the look-up failed: %v", name, g.err)
+	}
+	return name
 }
 
 // dialTCP opens a raw connection. Keepalives are off: after a thaw they would end connections that are well, because
@@ -190,10 +208,22 @@ func dialTCP(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 // the last 30 s last.
 func (g *gateway) addresses(ctx context.Context) ([]netip.Addr, error) {
 	g.mu.Lock()
-	known, age := g.addrs, g.clock.Now().Sub(g.at)
+	now := g.clock.Now()
+	known := len(g.addrs) > 0
+	due := !g.literal && now.Sub(g.at) >= nameFor && (!known || now.Sub(g.tried) >= lookupAgain)
 	g.mu.Unlock()
-	if !g.literal && (len(known) == 0 || age >= nameFor) {
-		if err := g.lookup(ctx, len(known) > 0); err != nil && len(known) == 0 {
+	if due {
+		bounded := ctx
+		if known {
+			limit := lookupTimeout
+			if end, ok := ctx.Deadline(); ok {
+				limit = min(limit, time.Until(end)/2)
+			}
+			var cancel context.CancelFunc
+			bounded, cancel = context.WithTimeout(ctx, limit)
+			defer cancel()
+		}
+		if err := g.lookup(bounded); err != nil && !known {
 			return nil, fmt.Errorf("%w: looking up %s: %w", ErrNoGateway, g.host, err)
 		}
 	}
@@ -208,42 +238,53 @@ func (g *gateway) addresses(ctx context.Context) ([]netip.Addr, error) {
 	return alive, nil
 }
 
-// lookup asks for the name's addresses; many dials at once ask once. The question is not tied to the first of them.
-func (g *gateway) lookup(ctx context.Context, haveOlder bool) error {
-	if haveOlder {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, lookupTimeout)
-		defer cancel()
-	}
-	answer := g.lookups.DoChan("", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
-		defer cancel()
-		addrs, err := g.resolver.LookupNetIP(ctx, "ip", g.host)
-		if err == nil && len(addrs) == 0 {
-			err = errors.New("no address")
-		}
-		if err != nil {
-			return nil, err
-		}
-		for i := range addrs {
-			addrs[i] = addrs[i].Unmap()
-		}
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if len(g.addrs) > 0 { // keep the last good one first
-			if i := slices.Index(addrs, g.addrs[0]); i > 0 {
-				addrs[0], addrs[i] = addrs[i], addrs[0]
-			}
-		}
-		g.addrs, g.at = addrs, g.clock.Now()
-		return nil, nil
-	})
+// lookup asks for the name's addresses, and waits for the answer until ctx ends. Many dials at once ask once.
+func (g *gateway) lookup(ctx context.Context) error {
+	answer := g.lookups.DoChan("", func() (any, error) { return nil, g.ask() })
+	var err error
 	select {
 	case r := <-answer:
-		return r.Err
+		err = r.Err
 	case <-ctx.Done():
-		return ctx.Err()
+		err = ctx.Err()
 	}
+	if err != nil {
+		g.mu.Lock()
+		g.err, g.tried = err, g.clock.Now()
+		g.mu.Unlock()
+	}
+	return err
+}
+
+// ask is one look-up. It does not panic: that would end the function (R12).
+func (g *gateway) ask() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic while looking up: %v", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(g.ctx, fetchTimeout)
+	defer cancel()
+	addrs, err := g.resolver.LookupNetIP(ctx, "ip", g.host)
+	if err != nil {
+		return err
+	}
+	if len(addrs) == 0 {
+		return errors.New("no address")
+	}
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.addrs) > 0 { // keep the last good one first
+		if i := slices.Index(addrs, g.addrs[0]); i > 0 {
+			addrs[0], addrs[i] = addrs[i], addrs[0]
+		}
+	}
+	maps.DeleteFunc(g.dead, func(a netip.Addr, _ clock.Instant) bool { return !slices.Contains(addrs, a) })
+	g.addrs, g.at, g.err = addrs, g.clock.Now(), nil
+	return nil
 }
 
 func (g *gateway) died(a netip.Addr) {

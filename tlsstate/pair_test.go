@@ -217,8 +217,6 @@ var readings = map[string]reading{
 	"odd after Wait":     {1000, true},
 	"large":              {256 << 10, false},
 	"large after Wait":   {256 << 10, true},
-	"a record":           {16 << 10, false},
-	"a record and Wait":  {16 << 10, true},
 	"past a record":      {16<<10 + 1, false},
 	"past one, and Wait": {16<<10 + 1, true},
 }

@@ -36,7 +36,7 @@ const (
 type refresher struct {
 	every time.Duration
 	pokes chan struct{}            // capacity 1: a poke makes Run look at the schedule again
-	next  atomic.Pointer[schedule] // nil before the first attempt
+	next  atomic.Pointer[schedule] // nil if an attempt is due whatever the time
 
 	mu     sync.Mutex
 	err    error                   // of the latest attempt
@@ -94,16 +94,17 @@ func (s *State) Run(ctx context.Context) {
 			pause(ctx, wait, s.refresh.pokes)
 			continue
 		}
-		var after time.Duration
+		asked := s.settings.clock.Now() // an answer that lay in the socket through a freeze is as old as the question (R14)
 		switch err := s.attempt(ctx); {
 		case err == nil:
 			failures = 0
-			after = s.untilRefresh()
-		case !errors.Is(err, errThawed):
+			s.refresh.next.Store(&schedule{since: asked, after: s.untilRefresh()})
+		case errors.Is(err, errThawed):
+			s.refresh.next.Store(nil)
+		default:
 			failures++
-			after = s.untilRetry(failures)
+			s.refresh.next.Store(&schedule{since: s.settings.clock.Now(), after: s.untilRetry(failures)})
 		}
-		s.refresh.next.Store(&schedule{since: s.settings.clock.Now(), after: after})
 	}
 }
 
@@ -119,7 +120,7 @@ func (s *State) Thawed(time.Duration) {
 	r.poke()
 	for _, p := range s.spares {
 		if p != nil {
-			p.review()
+			p.thawed()
 		}
 	}
 }

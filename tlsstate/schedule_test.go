@@ -480,6 +480,36 @@ func TestThawEndsAReadThatHangs(t *testing.T) {
 	}
 }
 
+// R14: an answer that lay in the socket through a freeze is as old as the question. A refresh that a use set off is likely
+// to be frozen with the end of that invocation.
+func TestAnswerFromBeforeAFreezeIsAsOldAsTheQuestion(t *testing.T) {
+	t.Parallel()
+	for kind, jump := range jumps {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				source := storeOf(t, certDocument(t))
+				w := start(t, source, tlsstate.Config{})
+				w.ready(t)
+				doc := certtest.Encode(t, certDocument(t))
+				froze := false
+				source.set(func(context.Context) ([]byte, error) {
+					if !froze {
+						froze = true
+						jump(w.skew, time.Hour)
+					}
+					return doc, nil
+				})
+				time.Sleep(5 * time.Minute)
+				synctest.Wait()
+				if gaps := source.gaps(); !froze || len(gaps) != 2 || gaps[1] != 0 {
+					t.Errorf("read after %v, want the second refresh to follow the first at once", gaps)
+				}
+			})
+		})
+	}
+}
+
 // R13: a store that fails at once is not asked more often because of thaws that are none.
 func TestThawsDoNotMakeABurst(t *testing.T) {
 	t.Parallel()

@@ -81,6 +81,7 @@ type spare struct {
 // pendingSpare is a spare that is being dialled.
 type pendingSpare struct {
 	since   clock.Instant
+	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when it is there, or failed
 	conn    *Conn         // set before done is closed, if it was claimed
 	claimed bool          // a dial waits for it
@@ -185,18 +186,20 @@ func (p *spares) refill() {
 // refillLocked is refill with the lock held. It returns the spare that is being dialled, or nil if none is wanted.
 func (p *spares) refillLocked() *pendingSpare {
 	if p.pending == nil && !p.closed && len(p.ready) < p.want && p.unused < maxUnused {
-		p.pending = &pendingSpare{since: p.clock.Now(), done: make(chan struct{})}
+		ctx, cancel := context.WithCancelCause(p.ctx)
+		p.pending = &pendingSpare{since: p.clock.Now(), cancel: cancel, done: make(chan struct{})}
 		p.running.Add(1)
-		go p.dialSpare(p.pending)
+		go p.dialSpare(ctx, p.pending)
 	}
 	return p.pending
 }
 
 // dialSpare dials one, and the next one if that succeeded and more are wanted.
-func (p *spares) dialSpare(pending *pendingSpare) {
+func (p *spares) dialSpare(ctx context.Context, pending *pendingSpare) {
 	defer p.running.Done()
-	ctx, cancel := context.WithTimeout(p.ctx, spareTimeout)
-	conn, err := safely(ctx, p.dial)
+	defer pending.cancel(nil)
+	dialling, cancel := context.WithTimeout(ctx, spareTimeout)
+	conn, err := safely(dialling, p.dial)
 	cancel()
 
 	p.mu.Lock()
@@ -204,6 +207,8 @@ func (p *spares) dialSpare(pending *pendingSpare) {
 	p.pending = nil
 	defer close(pending.done)
 	switch {
+	case err != nil && context.Cause(ctx) == errThawed:
+		p.refillLocked()
 	case err != nil:
 		p.unused++ // what cannot be reached is not asked again until the function was there
 	case pending.claimed:
@@ -254,7 +259,17 @@ func (p *spares) removeLocked(s *spare) bool {
 	return true
 }
 
-// review closes the spares that are too old, and replaces them. It is called when one may be, and after a freeze.
+// thawed is review after a freeze. A dial that was under way in it is likely stuck: it starts again.
+func (p *spares) thawed() {
+	p.mu.Lock()
+	if p.pending != nil {
+		p.pending.cancel(errThawed)
+	}
+	p.mu.Unlock()
+	p.review()
+}
+
+// review closes the spares that are too old, and replaces them.
 func (p *spares) review() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -267,14 +282,13 @@ func (p *spares) closeOldLocked() {
 	p.unused += p.closeLocked(func(s *spare) bool { return now.Sub(s.since) >= p.maxIdle })
 }
 
-// replace closes the spares of generations before that one, and replaces them.
+// replace closes the spares of generations before that one, and opens what is missing.
 func (p *spares) replace(generation uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.oldest = generation
-	if p.closeLocked(func(s *spare) bool { return s.conn.generation < generation }) > 0 {
-		p.refillLocked()
-	}
+	p.closeLocked(func(s *spare) bool { return s.conn.generation < generation })
+	p.refillLocked()
 }
 
 // closeLocked closes the spares for which end is true, and returns their number.

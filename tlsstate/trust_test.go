@@ -96,14 +96,22 @@ func TestSessionsArePerUpstreamAndGateway(t *testing.T) {
 		Upstreams: upstreams(t, "web:8080,web:8081"),
 		Gateways:  []string{destination(t, cfg), destination(t, cfg)},
 	})
-	for _, step := range []struct {
-		gateway, upstream int
-		resumed           bool
-	}{{0, 0, false}, {0, 0, true}, {0, 1, false}, {1, 0, false}, {0, 0, true}, {1, 0, true}, {0, 1, true}, {1, 1, false}} {
+	type way struct {
+		gateway  string
+		upstream int
+	}
+	known := make(map[way]bool)
+	for _, step := range []struct{ gateway, upstream int }{{0, 0}, {0, 0}, {0, 1}, {1, 0}, {0, 0}, {1, 0}, {0, 1}, {1, 1}} {
 		w.SetFirst(step.gateway)
-		if got := w.dial(t, step.upstream).Resumed(); got != step.resumed {
-			t.Errorf("%+v: resumed is %v", step, got)
+		c := w.dial(t, step.upstream)
+		used := way{c.RemoteAddr().String(), step.upstream} // on a busy machine not always the first
+		if c.Resumed() != known[used] {
+			t.Errorf("%+v: resumed is %v", used, c.Resumed())
 		}
+		known[used] = true
+	}
+	if len(known) != 4 {
+		t.Errorf("only the ways %v were used", known)
 	}
 }
 
@@ -126,14 +134,8 @@ func TestUnchangedDocumentMakesNoNewGeneration(t *testing.T) {
 	first := w.ready(t)
 	for _, same := range [][]byte{doc, respelled} {
 		w.store.put(same)
-		reads := w.store.count()
-		w.skew.Jump(10 * time.Minute)
-		w.Thawed(10 * time.Minute)
-		eventually(t, "two more reads", func() bool {
-			w.skew.Jump(10 * time.Minute)
-			w.Thawed(10 * time.Minute)
-			return w.store.count() >= reads+2 // the first of them is done
-		})
+		w.readAgain(t)
+		w.readAgain(t) // so that the first of them is done
 		if w.Snapshot() != first {
 			t.Errorf("the document was read again and became generation %d", w.Snapshot().Generation())
 		}
@@ -174,7 +176,7 @@ func TestDialsSeeOneSnapshotWhileDocumentsAreSwapped(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	dialOnce := func() error {
 		c, err := state.Dial(context.WithoutCancel(ctx), 0)
@@ -215,13 +217,14 @@ func TestDialsSeeOneSnapshotWhileDocumentsAreSwapped(t *testing.T) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	n := uint64(1)
-	for ; ctx.Err() == nil; <-tick.C {
+	for ; n < 300 && ctx.Err() == nil; <-tick.C {
 		if n++; state.Update(docs[n%2]) != nil {
-			t.Fatal("a document was refused")
+			t.Error("a document was refused")
 		}
 	}
+	cancel()
 	users.Wait()
-	if got := state.Snapshot().Generation(); got != n || n < 50 {
+	if got := state.Snapshot().Generation(); got != n || n < 300 {
 		t.Errorf("generation %d after %d documents", got, n)
 	}
 }

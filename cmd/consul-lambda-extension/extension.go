@@ -166,7 +166,7 @@ func (e *extension) warmUp(ctx context.Context) error {
 	ctx, cancel := context.WithDeadline(ctx, e.timings.started.Add(limit))
 	defer cancel()
 	if _, err := e.state.Ready(ctx); err != nil {
-		if e.cfg.strict {
+		if e.cfg.strict && !errors.Is(context.Cause(ctx), context.Canceled) {
 			return fmt.Errorf("CONSUL_EXTENSION_STRICT is true: %w", err)
 		}
 		e.log.Warn("the function starts before there are credentials", "error", err)
@@ -209,15 +209,16 @@ func (e *extension) untilShutdown(ctx context.Context, api *lambdaext.Client) ti
 			e.log.Info("shutting down", "reason", string(event.ShutdownReason), "deadline", event.Deadline)
 			return shutdownBy(time.Now(), event.Deadline)
 		default:
-			pause = nextPause // an event that nobody asked for
+			e.log.Debug("an event that nobody asked for", "type", string(event.Type))
+			sleep(ctx, nextPause)
 		}
 	}
 }
 
 // shutdownBy is a deadline that can be relied on: what the event says, if it says something that can be.
 func shutdownBy(now, deadline time.Time) time.Time {
-	if limit := now.Add(shutdownLimit); deadline.IsZero() || deadline.After(limit) {
-		return limit
+	if limit := now.Add(shutdownLimit); deadline.Before(now) || deadline.After(limit) {
+		return limit // none, or the clock was set meanwhile
 	}
 	return deadline
 }
@@ -276,8 +277,8 @@ func (e *extension) fail(ctx context.Context, api *lambdaext.Client, kind string
 // lookup is os.Getenv for an environment that was passed in.
 func lookup(environ []string) func(string) string {
 	return func(name string) string {
-		for i := len(environ) - 1; i >= 0; i-- {
-			if k, v, ok := strings.Cut(environ[i], "="); ok && k == name {
+		for _, entry := range environ {
+			if k, v, ok := strings.Cut(entry, "="); ok && k == name {
 				return v
 			}
 		}

@@ -50,8 +50,11 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) (code in
 
 	api, err := lambdaext.Register(ctx, lambdaext.Config{RuntimeAPI: cfg.runtimeAPI, Name: filepath.Base(args[0])}, lambdaext.Shutdown)
 	if err != nil {
-		log.Error("cannot register with Lambda", "error", err)
 		e.close()
+		if ctx.Err() != nil {
+			return 0
+		}
+		log.Error("cannot register with Lambda", "error", err)
 		return 1
 	}
 	defer api.Close()

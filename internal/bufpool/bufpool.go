@@ -89,5 +89,17 @@ func (b *Buffer) Next() int {
 	return size
 }
 
+// Reserve counts n bytes that are held elsewhere as lent, if the budget has room for them. Give them back with Release.
+func (p *Pool) Reserve(n int) bool {
+	if p.lent.Add(int64(n)) > p.limit && p.limit > 0 {
+		p.lent.Add(int64(-n))
+		return false
+	}
+	return true
+}
+
+// Release gives back what was reserved.
+func (p *Pool) Release(n int) { p.lent.Add(int64(-n)) }
+
 // Lent returns how many bytes are borrowed at this moment.
 func (p *Pool) Lent() int64 { return p.lent.Load() }
