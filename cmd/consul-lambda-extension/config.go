@@ -25,7 +25,7 @@ const (
 )
 
 // config is what the environment says, with every default in place. What each variable means for a user, and its
-// default, is in the documentation of the configuration; here is what is accepted.
+// default, is in README.md; here is what is accepted.
 //
 // Space around a value, and around the entries of a list, is ignored; an empty value means unset. Words are taken in
 // any case. A list may end in a comma; an entry that is there twice counts once, with a warning.

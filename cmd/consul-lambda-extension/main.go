@@ -3,7 +3,7 @@
 // Command consul-lambda-extension is an external Lambda extension that connects a function to the services of a Consul
 // mesh: it listens on loopback, one port for each upstream, and carries every connection through mTLS to a mesh gateway.
 //
-// It is configured by environment variables, which the documentation lists, and logs JSON lines to its standard output.
+// It is configured by environment variables, which README.md lists, and logs JSON lines to its standard output.
 // It exits 0 after SHUTDOWN or SIGTERM. It exits 1, after telling Lambda why, only if its configuration is invalid or,
 // in strict mode, if there are no credentials: Lambda ends the function when an extension exits (rule R12).
 package main
@@ -39,6 +39,9 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) (code in
 	log.Info("consul-lambda-extension starts", "version", version.String())
 	for _, w := range cfg.warnings {
 		log.Warn("configuration", "warning", w)
+	}
+	if cfg.emf {
+		log.Warn("configuration", "warning", "CONSUL_EXTENSION_METRICS: emf is accepted, but no metrics are written yet")
 	}
 	tune(cfg.functionMemoryMB)
 
