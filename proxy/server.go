@@ -122,8 +122,10 @@ func New(cfg Config) *Server {
 
 // Listen binds address for a route. Connections are queued by the kernel from now on, and accepted once Serve runs.
 func (s *Server) Listen(ctx context.Context, address string, route Route) (net.Addr, error) {
-	// Keepalive probes on loopback would tell nothing, and cost system calls on each accept.
+	// Keepalive probes on loopback would tell nothing, and cost system calls on each accept. Multipath TCP, which Go listens
+	// with by default, would put a second protocol between every byte and the function, for paths that loopback has not.
 	lc := net.ListenConfig{KeepAlive: -1}
+	lc.SetMultipathTCP(false)
 	ln, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("proxy: listening for %s: %w", route.Name, err)

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/consul-lambda/consul-lambda/internal/clock"
+	"github.com/consul-lambda/consul-lambda/internal/clock/clocktest"
+	"github.com/consul-lambda/consul-lambda/proxy"
+)
+
+// counted tells how an upstream leg was ended.
+type counted struct {
+	copied
+	ends *ends
+}
+
+type ends struct{ clean, reset atomic.Int64 }
+
+func (c counted) CloseWrite() error {
+	c.ends.clean.Add(1)
+	return c.copied.CloseWrite()
+}
+
+func (c counted) Reset() error {
+	c.ends.reset.Add(1)
+	return c.copied.Reset()
+}
+
+// R5: the kernel tells a reset once. When the direction to the function learns of it, the other one reads an end that
+// looks clean, and must not pass it on: the upstream would take half of an upload for all of it.
+func TestAResetOfTheFunctionIsNoCleanEndWhileBytesFlowBothWays(t *testing.T) {
+	t.Parallel()
+	const times = 50
+	var got ends
+	w := start(t, proxy.Config{}, upstream(t, func(c *net.TCPConn) net.Conn { return counted{copied{c}, &got} }, func(c *net.TCPConn) {
+		var writing sync.WaitGroup
+		defer writing.Wait()
+		writing.Go(func() {
+			for b := make([]byte, 64<<10); ; {
+				if _, err := c.Write(b); err != nil {
+					return
+				}
+			}
+		})
+		_, _ = io.Copy(io.Discard, c)
+		_ = c.SetWriteDeadline(time.Unix(1, 0))
+	}))
+	for i := range times {
+		c := w.connect(t)
+		_, _ = io.WriteString(c, "half an upload")
+		if _, err := io.ReadFull(c, make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(i%5) * time.Millisecond) // the stream fills what is on the way, more or less
+		_ = c.SetLinger(0)
+		_ = c.Close()
+		eventually(t, "the connection's end", func() bool { return w.Stats().Open == 0 })
+	}
+	if clean, reset := got.clean.Load(), got.reset.Load(); clean != 0 || reset != times {
+		t.Errorf("of %d resets the upstream saw %d clean ends and %d resets", times, clean, reset)
+	}
+}
+
+// R19: a closed window is no excuse for a path that is gone: nobody answers the probes.
+func TestAPathThatDiesWhileThePeersWindowIsClosedEndsTheConnection(t *testing.T) {
+	forBothPairs(t, func(t *testing.T, leg func(*net.TCPConn) net.Conn) {
+		peer, release := make(chan *net.TCPConn, 1), make(chan struct{})
+		w := start(t, proxy.Config{}, upstream(t, leg, func(c *net.TCPConn) {
+			peer <- c
+			<-release
+		}))
+		defer close(release)
+		w.SetAckTimeout(2 * time.Second)
+		c := w.connect(t)
+		go writeOn(c)
+		eventually(t, "the stream to fill every buffer on the way", func() bool { return w.Progress() > 0 && upstreamIsBlockedOrDone(w) })
+		ignoreSegments(t, <-peer)
+		eventually(t, "the end of the path to be noticed", func() bool { return w.Stats().Ended[proxy.CauseUnacknowledged] == 1 })
+	})
+}
+
+// R19: a window that is closed while the path is well ends nothing, although the probes and their answers grow rare.
+func TestAPeerThatDoesNotReadButAnswersProbesIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	w := start(t, proxy.Config{}, upstream(t, pairs["copied"], func(*net.TCPConn) { <-release }))
+	defer close(release)
+	w.SetAckTimeout(time.Second)
+	c := w.connect(t)
+	go writeOn(c)
+	time.Sleep(6500 * time.Millisecond) // of which 3.2 s were between two probes
+	if st := w.Stats(); st.Open != 1 || len(st.Ended) != 0 {
+		t.Errorf("%d open, ended: %v", st.Open, st.Ended)
+	}
+}
+
+// writeOn writes until that fails, and returns why.
+func writeOn(c net.Conn) error {
+	_ = c.SetWriteDeadline(time.Time{})
+	for b := make([]byte, 64<<10); ; {
+		if _, err := c.Write(b); err != nil {
+			return err
+		}
+	}
+}
+
+// R6: a half-closed connection is not silent because its reader is slow: the other side would go on if it could.
+func TestASlowReaderOfAHalfClosedConnectionGetsEverything(t *testing.T) {
+	const total = 32 << 20 // more than the kernel holds on the way
+	for reader, test := range map[string]func(t *testing.T, leg func(*net.TCPConn) net.Conn, reads func(*world, *clocktest.Skew, net.Conn)){
+		"function": func(t *testing.T, leg func(*net.TCPConn) net.Conn, reads func(*world, *clocktest.Skew, net.Conn)) {
+			var skew clocktest.Skew
+			w := start(t, proxy.Config{Clock: skew.Now}, upstream(t, leg, func(c *net.TCPConn) {
+				_, _ = io.Copy(io.Discard, c)
+				_, _ = c.Write(make([]byte, total))
+			}))
+			c := w.connect(t)
+			_ = c.CloseWrite()
+			reads(w, &skew, c)
+		},
+		"upstream": func(t *testing.T, leg func(*net.TCPConn) net.Conn, reads func(*world, *clocktest.Skew, net.Conn)) {
+			var skew clocktest.Skew
+			peer, done := make(chan *net.TCPConn, 1), make(chan struct{})
+			w := start(t, proxy.Config{Clock: skew.Now}, upstream(t, leg, func(c *net.TCPConn) {
+				_, _ = io.WriteString(c, "go on")
+				_ = c.CloseWrite()
+				peer <- c
+				<-done
+			}))
+			defer close(done)
+			c := w.connect(t)
+			go func() {
+				_, _ = io.Copy(io.Discard, c)
+				_, _ = c.Write(make([]byte, total))
+				_ = c.CloseWrite()
+			}()
+			reads(w, &skew, <-peer)
+		},
+	} {
+		t.Run(reader, func(t *testing.T) {
+			forBothPairs(t, func(t *testing.T, leg func(*net.TCPConn) net.Conn) {
+				test(t, leg, func(w *world, skew *clocktest.Skew, c net.Conn) {
+					_ = c.SetDeadline(time.Now().Add(patience))
+					const pauses, part = 2, 1 << 20
+					for range pauses {
+						if _, err := io.ReadFull(c, make([]byte, part)); err != nil {
+							t.Fatal(err)
+						}
+						eventually(t, "the stream to fill every buffer on the way", func() bool { return upstreamIsBlockedOrDone(w) })
+						w.Sweep()
+						skew.Jump(61 * time.Second)
+						w.Sweep()
+					}
+					n, err := io.Copy(io.Discard, c)
+					if n += pauses * part; n != total || err != nil {
+						t.Errorf("the slow reader got %d of %d bytes, %v; ended: %v", n, total, err, w.Stats().Ended)
+					}
+				})
+			})
+		})
+	}
+}
+
+// truncating is a leg whose peer ends the stream without saying that it is complete, as a TLS peer can.
+type truncating struct{ copied }
+
+func (c truncating) Read(p []byte) (int, error) {
+	n, err := c.copied.Read(p)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// R5, R9: the function is told of the upstream's bad end at once, although what it uploads is stuck and so nothing else
+// moves: not when the half-close timeout has passed, which is a minute.
+func TestACutIsToldAtOnceWhileAnUploadIsBlocked(t *testing.T) {
+	for name, tt := range map[string]struct {
+		leg    func(*net.TCPConn) net.Conn
+		answer string
+		want   proxy.Cause
+	}{
+		"cut":                       {func(c *net.TCPConn) net.Conn { return truncating{copied{c}} }, "hello", proxy.CauseTruncated},
+		"cut before the first byte": {func(c *net.TCPConn) net.Conn { return truncating{copied{c}} }, "", proxy.CauseTruncated},
+		"refused":                   {pairs["copied"], "", proxy.CauseRefused},
+		"refused, spliced":          {pairs["spliced"], "", proxy.CauseRefused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cut, release := make(chan struct{}), make(chan struct{})
+			w := start(t, proxy.Config{}, upstream(t, tt.leg, func(c *net.TCPConn) {
+				_, _ = io.WriteString(c, tt.answer)
+				<-cut
+				_ = c.CloseWrite()
+				<-release
+			}))
+			defer close(release)
+			c := w.connect(t)
+			written := make(chan error, 1)
+			go func() { written <- writeOn(c) }()
+			got := make([]byte, len(tt.answer))
+			if _, err := io.ReadFull(c, got); err != nil || string(got) != tt.answer {
+				t.Errorf("the function got %q, %v", got, err)
+			}
+			eventually(t, "the stream to fill every buffer on the way", func() bool { return w.Progress() > 0 && upstreamIsBlockedOrDone(w) })
+			began := time.Now()
+			close(cut)
+			more, err := io.ReadAll(c)
+			// The kernel tells a reset once: to the write that is blocked, or to the read.
+			if err = errors.Join(err, <-written); len(more) != 0 || !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the function got %d more bytes and %v, want a reset", len(more), err)
+			}
+			if took := time.Since(began); took > patience/2 {
+				t.Errorf("the function was told after %v, want at once", took)
+			}
+			eventually(t, "the connection's end", func() bool { return w.Stats().Open == 0 })
+			if n := w.Stats().Ended[tt.want]; n != 1 {
+				t.Errorf("ended: %v, want one %s", w.Stats().Ended, tt.want)
+			}
+		})
+	}
+}
+
+// R16: the last call is for all who wait, not for those who can be accepted within some time.
+func TestADrainTakesAllThatWaitsHoweverSlowAcceptingIs(t *testing.T) {
+	t.Parallel()
+	const waiting = 200
+	var received atomic.Int64
+	dial := upstream(t, pairs["copied"], func(c *net.TCPConn) {
+		if b, _ := io.ReadAll(c); string(b) == "x" {
+			received.Add(1)
+		}
+	})
+	var skew clocktest.Skew
+	s := proxy.New(proxy.Config{Clock: func() clock.Instant {
+		time.Sleep(time.Millisecond) // each accept takes so long
+		return skew.Now()
+	}})
+	addr, err := s.Listen(t.Context(), "127.0.0.1:0", proxy.Route{Name: "web", Dial: dial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range waiting { // nothing is accepted yet
+		c, err := net.Dial("tcp", addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, "x")
+		_ = c.Close()
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(context.Background()) }()
+	eventually(t, "the first", func() bool { return s.Stats().Accepted > 0 })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if err := <-served; !errors.Is(err, proxy.ErrServerClosed) {
+		t.Errorf("Serve: %v", err)
+	}
+	if n := s.Stats().Accepted; n != waiting {
+		t.Errorf("%d of %d connections were accepted", n, waiting)
+	}
+	eventually(t, "what they sent", func() bool { return received.Load() == waiting })
+}
+
+// R17: a function that goes on connecting past the limit costs nothing that stays until the dial timeout. Not parallel:
+// the heap is everybody's.
+func TestARefusedConnectionLeavesNothingBehind(t *testing.T) {
+	w := start(t, proxy.Config{DialTimeout: time.Hour, MaxConnections: 1}, func(ctx context.Context) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	w.connect(t)
+	eventually(t, "the one that is allowed", func() bool { return w.Stats().Open == 1 })
+	for range 100 {
+		w.wantRefused(t)
+	}
+	const times = 3000
+	before := heap()
+	for range times {
+		w.wantRefused(t)
+	}
+	if each := (heap() - before) / times; each > 200 {
+		t.Errorf("each refused connection leaves %d bytes behind", each)
+	}
+}
+
+// heap is how many bytes are in use.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // what the first one moved out of pools
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package tlsstate_test
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/tlsstate"
+)
+
+// R2: a swap ends the spares of the state before it and opens others at once, whether or not anyone dials.
+func TestASwapEndsTheSparesThatNobodyAsksFor(t *testing.T) {
+	t.Parallel()
+	w := newSpareWorld(t, meshsim.Echo, tlsstate.Config{Refresh: 100 * time.Millisecond, Spares: []int{3}})
+	w.until(t, "three spares", func() bool { return w.sidecar.Stats().Open == 3 })
+	before := w.Stats().Handshakes
+	w.newDocument(t)
+	w.until(t, "their replacements", func() bool { return w.Stats().Handshakes == before+3 })
+	w.until(t, "the end of those before", func() bool { return w.sidecar.Stats().Open == 3 })
+}
+
+// R15: from the moment that a snapshot is in use no spare of the one before is handed out, although it may not have been
+// closed yet.
+func TestASpareOfTheSnapshotBeforeIsNotHandedOutWhileASwapIsUnderWay(t *testing.T) {
+	t.Parallel()
+	w := newSpareWorld(t, meshsim.Echo, tlsstate.Config{})
+	old := w.Snapshot().Generation()
+	if w.HasSpareFor(0, old+1) {
+		t.Error("it would be handed out to a dial that has loaded the next snapshot")
+	} else if !w.HasSpareFor(0, old) {
+		t.Error("the spare of the snapshot in use would not be handed out")
+	}
+}
+
+// R2, R15: a swap while a spare is being dialled leaves that one to nobody: not to a dial that waits for it, and not as a
+// spare.
+func TestASpareThatIsDialledDuringASwapIsNotUsed(t *testing.T) {
+	for name, join := range map[string]bool{"a dial waits for it": true, "nobody waits for it": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newSpareWorld(t, meshsim.Echo, tlsstate.Config{})
+			for range 3 {
+				w.mesh.Gateway.SetFaults(meshsim.FaultPlan{Delay: 30 * time.Millisecond}) // of new connections
+				a := w.takeSpare(t)
+				defer a.Close()
+				w.until(t, "the refill", func() bool { return w.IsDialling(0) })
+				old := w.Snapshot().Generation()
+				w.newDocument(t)
+				document, _ := w.source.Fetch(t.Context())
+				if err := w.Update(document); err != nil { // the schedule is minutes from its next read
+					t.Fatal(err)
+				}
+				if !join {
+					w.until(t, "the refill's end", func() bool { return !w.IsDialling(0) && w.HasSpare(0) })
+				}
+				w.mesh.Gateway.SetFaults(meshsim.FaultPlan{})
+				b := w.dial(t)
+				if b.Generation() != old+1 {
+					t.Errorf("a connection of generation %d was handed out after a swap to %d", b.Generation(), old+1)
+				}
+				if spares := w.Stats().Spares; !join && spares == 0 {
+					t.Error("no spare was used")
+				}
+				_ = b.Close()
+				w.settle(t)
+			}
+		})
+	}
+}
+
+// takeSpare dials until it is given a spare: one that is just reading a session ticket is passed over.
+func (w *spareWorld) takeSpare(t testing.TB) *tlsstate.Conn {
+	t.Helper()
+	for {
+		used := w.Stats().Spares
+		c := w.dial(t)
+		if w.Stats().Spares > used {
+			return c
+		}
+		_ = c.Close()
+		w.settle(t)
+	}
+}
+
+// R12: a panic while a spare is dialled costs the spare, and not the function.
+func TestAPanicWhileASpareIsDialledIsSurvived(t *testing.T) {
+	t.Parallel()
+	w := newSpareWorld(t, meshsim.Echo, tlsstate.Config{Refresh: 100 * time.Millisecond})
+	a := w.dial(t)
+	defer a.Close()
+	w.until(t, "the spare's replacement", func() bool { return w.HasSpare(0) })
+	panics, mend := w.BreakSpares(0)
+	b := w.dial(t)
+	greet(t, b) // and the refill panics
+	_ = b.Close()
+	w.until(t, "the panics", func() bool { return panics.Load() > 0 && !w.HasSpare(0) })
+	mend()
+	c := w.dial(t)
+	greet(t, c)
+	_ = c.Close()
+	w.settle(t)
+}
+
+// R19: no keepalive traffic, which a thaw would turn into false alarms.
+func TestConnectionsSendNoKeepalives(t *testing.T) {
+	t.Parallel()
+	w := newSpareWorld(t, meshsim.Echo, tlsstate.Config{})
+	c := w.dial(t)
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var on int
+	if cerr := raw.Control(func(fd uintptr) { on, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE) }); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
+	}
+	if on != 0 {
+		t.Error("keepalives are on")
+	}
+}
