@@ -217,6 +217,7 @@ func TestACutIsToldAtOnceWhileAnUploadIsBlocked(t *testing.T) {
 			began := time.Now()
 			close(cut)
 			more, err := io.ReadAll(c)
+			_ = c.Close() // ends the write, should nothing have
 			// The kernel tells a reset once: to the write that is blocked, or to the read.
 			if err = errors.Join(err, <-written); len(more) != 0 || !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the function got %d more bytes and %v, want a reset", len(more), err)

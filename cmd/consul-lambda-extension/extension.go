@@ -49,6 +49,7 @@ type extension struct {
 	log     *slog.Logger
 	timings timings
 
+	bound [][2]string // upstreams, and the addresses that listen reached for them
 	watch clock.Watch
 	bufs  *bufpool.Pool // of all connections together
 	proxy *proxy.Server
@@ -88,10 +89,23 @@ func (e *extension) listen(ctx context.Context) error {
 			}
 		}
 		if bound != nil {
-			e.log.Info("listening", "upstream", u.String(), "address", strings.Join(bound, ","))
+			e.bound = append(e.bound, [2]string{u.String(), strings.Join(bound, ",")})
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// announce logs what was done before register, where each line would have delayed the runtime's start.
+func (e *extension) announce() {
+	for _, w := range e.cfg.warnings {
+		e.log.Warn("configuration", "warning", w)
+	}
+	if e.cfg.emf {
+		e.log.Warn("configuration", "warning", "CONSUL_EXTENSION_METRICS: emf is accepted, but no metrics are written yet")
+	}
+	for _, b := range e.bound {
+		e.log.Info("listening", "upstream", b[0], "address", b[1])
+	}
 }
 
 // mayBeMissing reports whether a bind failed because the sandbox has no ::1, which nobody asked for by name.

@@ -37,13 +37,6 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) (code in
 	cfg, invalid := parseConfig(environ)
 	log := newLogger(stdout, cfg.logLevel)
 	log.Info("consul-lambda-extension starts", "version", version.String())
-	for _, w := range cfg.warnings {
-		log.Warn("configuration", "warning", w)
-	}
-	if cfg.emf {
-		log.Warn("configuration", "warning", "CONSUL_EXTENSION_METRICS: emf is accepted, but no metrics are written yet")
-	}
-	tune(cfg.functionMemoryMB)
 
 	e := &extension{cfg: &cfg, log: log, timings: timings{started: started, on: cfg.trace, log: log}}
 	if invalid == nil {
@@ -62,6 +55,8 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) (code in
 	}
 	defer api.Close()
 	e.timings.note("registered")
+	tune(cfg.functionMemoryMB)
+	e.announce()
 
 	if invalid == nil {
 		invalid = e.serve(environ)
