@@ -7,12 +7,15 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/consul-lambda/consul-lambda/internal/clock"
 	"github.com/consul-lambda/consul-lambda/internal/clock/clocktest"
@@ -85,6 +88,7 @@ func TestAPathThatDiesWhileThePeersWindowIsClosedEndsTheConnection(t *testing.T)
 		c := w.connect(t)
 		go writeOn(c)
 		eventually(t, "the stream to fill every buffer on the way", func() bool { return w.Progress() > 0 && upstreamIsBlockedOrDone(w) })
+		time.Sleep(700 * time.Millisecond) // so that the second probe was answered, and nothing else is in flight
 		ignoreSegments(t, <-peer)
 		eventually(t, "the end of the path to be noticed", func() bool { return w.Stats().Ended[proxy.CauseUnacknowledged] == 1 })
 	})
@@ -275,6 +279,61 @@ func TestADrainTakesAllThatWaitsHoweverSlowAcceptingIs(t *testing.T) {
 		t.Errorf("%d of %d connections were accepted", n, waiting)
 	}
 	eventually(t, "what they sent", func() bool { return received.Load() == waiting })
+}
+
+// R16: a connection that arrives in the moment of the last call is one that waits, although the accept loop was told of the
+// deadline first. Not parallel: with one processor the loop cannot run in between.
+func TestADrainTakesAConnectionThatArrivesAtTheLastCall(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	received := make(chan string, 1)
+	dial := upstream(t, pairs["copied"], func(c *net.TCPConn) {
+		b, _ := io.ReadAll(c)
+		received <- string(b)
+	})
+	for range 20 {
+		w := start(t, proxy.Config{}, dial)
+		startAccepting(t, w, received)
+		send(t, w.addr, "last")
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		err := w.Shutdown(ctx)
+		cancel()
+		if n := w.Stats().Accepted; n != 2 || err != nil {
+			t.Fatalf("%d of 2 connections were accepted; Shutdown: %v", n, err)
+		}
+		if got := <-received; got != "last" {
+			t.Errorf("the upstream got %q", got)
+		}
+	}
+}
+
+// startAccepting shows that the accept loop runs, and lets it wait for the next connection.
+func startAccepting(t *testing.T, w *world, received <-chan string) {
+	t.Helper()
+	send(t, w.addr, "first")
+	if got := <-received; got != "first" {
+		t.Errorf("the upstream got %q", got)
+	}
+	eventually(t, "the connection's end", func() bool { return w.Stats().Open == 0 })
+}
+
+// send connects, sends and closes without a pause in which another goroutine would run.
+func send(t *testing.T, addr, text string) {
+	t.Helper()
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Write(fd, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // R17: a function that goes on connecting past the limit costs nothing that stays until the dial timeout. Not parallel:

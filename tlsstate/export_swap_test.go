@@ -25,20 +25,20 @@ func (s *State) IsDialling(upstream int) bool {
 	return p.pending != nil
 }
 
-// BreakSpares makes the dials of spares panic, and counts them, until mend is called.
+// BreakSpares makes the dials of spares panic, and counts them, until mend is called. None may be under way.
 func (s *State) BreakSpares(upstream int) (panics *atomic.Int32, mend func()) {
 	p := s.spares[upstream]
 	panics = new(atomic.Int32)
+	var mended atomic.Bool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	dial := p.dial
-	p.dial = func(context.Context) (*Conn, error) {
+	p.dial = func(ctx context.Context) (*Conn, error) {
+		if mended.Load() {
+			return dial(ctx)
+		}
 		panics.Add(1)
 		panic("a defect")
 	}
-	return panics, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.dial = dial
-	}
+	return panics, func() { mended.Store(true) }
 }

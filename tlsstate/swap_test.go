@@ -92,7 +92,7 @@ func TestAPanicWhileASpareIsDialledIsSurvived(t *testing.T) {
 	w := newSpareWorld(t, meshsim.Echo, tlsstate.Config{Refresh: 100 * time.Millisecond})
 	a := w.dial(t)
 	defer a.Close()
-	w.until(t, "the spare's replacement", func() bool { return w.HasSpare(0) })
+	w.until(t, "the spare's replacement", func() bool { return w.HasSpare(0) && !w.IsDialling(0) })
 	panics, mend := w.BreakSpares(0)
 	b := w.dial(t)
 	greet(t, b) // and the refill panics
