@@ -69,7 +69,7 @@ func RunCI(ctx context.Context, cfg CIConfig) error {
 	expected.Machine = machine()
 	b, err := json.MarshalIndent(expected, "", "  ")
 	if err == nil {
-		err = os.WriteFile(cfg.Expected, append(b, '\n'), 0o644)
+		err = os.WriteFile(cfg.Expected, append(b, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("bench: writing the expected ratios: %w", err)

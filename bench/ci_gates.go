@@ -25,10 +25,11 @@ const (
 
 // How much is measured in one round: enough that a ratio scatters by less than the slack, as little as that allows.
 const (
-	ciConnections = 120
+	passes        = 4 // of what follows, but for starts and idle connections
+	ciConnections = 40
 	ciApart       = 5 * time.Millisecond // between connections that take a spare, as in the budget
-	ciBulk        = 128 << 20            // bytes
-	ciPings       = 1000
+	ciBulk        = 40 << 20             // bytes
+	ciPings       = 300
 	ciStarts      = 3
 	ciIdle        = 200 // connections
 	ciRest        = 500 * time.Millisecond
@@ -44,17 +45,25 @@ var gates = []*gate{
 	{"idle-memory", "memory per idle connection", Ours, slackCPU, ciIdleMemory},
 }
 
-// inTurn asks this round's instance of one system after the other.
+// inTurn asks this round's instances, in passes there and back, and returns the means: what slows the machine down for longer
+// than a pass slows both.
 func inTurn(one func(context.Context, *instance) (float64, error)) func(context.Context, *harness, []*system) ([]float64, error) {
 	return func(ctx context.Context, h *harness, systems []*system) ([]float64, error) {
 		figures := make([]float64, len(systems))
-		for i, sys := range systems {
-			in, err := h.instance(ctx, sys)
-			if err != nil {
-				return nil, err
-			}
-			if figures[i], err = one(ctx, in); err != nil {
-				return nil, err
+		for pass := range passes {
+			for i := range systems {
+				if pass%2 == 1 {
+					i = len(systems) - 1 - i
+				}
+				in, err := h.instance(ctx, systems[i])
+				if err != nil {
+					return nil, err
+				}
+				figure, err := one(ctx, in)
+				if err != nil {
+					return nil, err
+				}
+				figures[i] += figure / passes
 			}
 		}
 		return figures, nil

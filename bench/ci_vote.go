@@ -17,7 +17,7 @@ type ballot struct {
 
 const (
 	lead       = 6  // for p = 0.1, a limit 1.3 standard deviations away, one error in 530,000; for 0.3 one in 160
-	mostRounds = 31 // odd; bounds the time that a run takes
+	mostRounds = 25 // odd; bounds the time that a run takes
 )
 
 // decided reports whether no more rounds are needed.

@@ -46,7 +46,7 @@ func TestASpareThatIsDialledDuringASwapIsNotUsed(t *testing.T) {
 			for range 3 {
 				w.mesh.Gateway.SetFaults(meshsim.FaultPlan{Delay: 30 * time.Millisecond}) // of new connections
 				a := w.takeSpare(t)
-				defer a.Close()
+				t.Cleanup(func() { _ = a.Close() })
 				w.until(t, "the refill", func() bool { return w.IsDialling(0) })
 				old := w.Snapshot().Generation()
 				w.newDocument(t)
