@@ -142,12 +142,12 @@ func TestAColdStart(t *testing.T) {
 		t.Errorf("registered for %v, want SHUTDOWN only", report.Events)
 	}
 	works(t, w)
+	shutDown(t, box) // and all of the log has been read
 	for _, step := range []string{"listening", "registered", "credentials", "ready"} {
 		if count(box.Logs(), `"start-up"`, `"step":"`+step+`"`) != 1 {
 			t.Errorf("TRACE_ENABLED gives no timing of %q", step)
 		}
 	}
-	shutDown(t, box)
 	starts, credentials := indexOf(box.Logs(), "extension starts"), indexOf(box.Logs(), "credentials in use")
 	if listening := indexOf(box.Logs(), `"listening"`); starts != 0 || listening < starts || credentials < listening {
 		t.Errorf("order of the log: starts %d, listening %d, credentials %d", starts, listening, credentials)

@@ -39,6 +39,7 @@ func TestImportsFollowTheDesign(t *testing.T) {
 var dependencies = map[string]string{
 	"github.com/aws/aws-lambda-go":      "the registrator's main loop, and the shapes of the events it is sent",
 	"github.com/aws/aws-sdk-go-v2/...":  "request signing, retries and endpoints of a dozen partitions",
+	"github.com/aws/smithy-go":          "the types of the SDK's errors and transports: no module of its own, and nothing more to link",
 	"github.com/hashicorp/consul/api":   "reads CONSUL_HTTP_* and TLS settings exactly as every Consul tool does",
 	"github.com/caarlos0/env/v11":       "environment to struct, with all errors at once; no dependencies",
 	"github.com/urfave/cli/v3":          "the person's command: sub-commands, flags, help; no dependencies",
