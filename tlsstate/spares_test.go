@@ -90,10 +90,17 @@ func (w *spareWorld) newDocument(t testing.TB) {
 	w.source.mu.Unlock()
 }
 
-// settle waits until a spare can be handed out.
+// settle waits until a spare can be handed out, and has been for some milliseconds: its session tickets, which come after
+// the handshake, have been read.
 func (w *spareWorld) settle(t testing.TB) {
 	t.Helper()
-	w.until(t, "a spare to be ready", func() bool { return w.HasSpare(0) })
+	ready := 0
+	w.until(t, "a spare to be ready", func() bool {
+		if ready++; !w.HasSpare(0) {
+			ready = 0
+		}
+		return ready == 10
+	})
 }
 
 func (w *spareWorld) until(t testing.TB, what string, condition func() bool) {
@@ -235,8 +242,7 @@ func TestAServerThatSpeaksFirstWorksThroughASpare(t *testing.T) {
 	const banner = "220 ready when you are\r\n"
 	w := newSpareWorld(t, meshsim.Banner(banner), tlsstate.Config{})
 	for range 5 {
-		w.settle(t)
-		c := w.dial(t)
+		c := w.takeSpare(t)
 		got := make([]byte, len(banner))
 		if _, err := io.ReadFull(c, got); err != nil || string(got) != banner {
 			t.Fatalf("the greeting is %q, %v", got, err)
@@ -249,9 +255,6 @@ func TestAServerThatSpeaksFirstWorksThroughASpare(t *testing.T) {
 			t.Errorf("%q and %v after the end", rest, err)
 		}
 		_ = c.Close()
-	}
-	if st := w.Stats(); st.Spares != 5 {
-		t.Errorf("%+v: want five spares used", st)
 	}
 	w.settle(t)
 	before := w.Stats().Handshakes

@@ -200,11 +200,13 @@ func TestAMeshThatCannotBeReachedIsAResetWithinTheDialTimeout(t *testing.T) {
 					t.Errorf("the reset took %v, at most %v is allowed", took, limit)
 				}
 			}
-			if n := count(box.Logs(), `"connection failed"`, `"upstream":"`+fault.service+":", `"cause":"dial"`); n != 1 {
-				t.Errorf("%d log lines of three failures, want 1", n)
-			}
+			line := []string{`"connection failed"`, `"upstream":"` + fault.service + ":", `"cause":"dial"`}
+			awaitLog(t, box, 1, line...)
 			ok(t, fault.heal())
 			works(t, w)
+			if n := count(box.Logs(), line...); n != 1 {
+				t.Errorf("%d log lines of three failures, want 1", n)
+			}
 		})
 	}
 }

@@ -213,9 +213,8 @@ func TestAFunctionStartsWithoutItsParameterAndHeals(t *testing.T) {
 	if took := time.Since(asked); took > 300*time.Millisecond+time.Second {
 		t.Errorf("the reset took %v, want 300 ms", took)
 	}
-	if count(box.Logs(), "no credentials yet") == 0 || count(box.Logs(), "starts before there are credentials") != 1 {
-		t.Error("the log does not say what is missing")
-	}
+	awaitLog(t, box, 1, "no credentials yet")
+	awaitLog(t, box, 1, "starts before there are credentials")
 	storeLeaf(t, w, 0)
 	awaitGeneration(t, box, 1)
 	works(t, w)
