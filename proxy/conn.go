@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/bufpool"
@@ -46,6 +47,7 @@ type direction struct {
 	moved    atomic.Int64 // bytes passed on
 	ending   atomic.Bool  // its clean end is being passed on, or was
 	ended    atomic.Bool  // no more bytes will move
+	wasReset atomic.Bool  // a write was told that the leg was reset
 
 	// Written by carry before ended is set, read after.
 	complete bool  // it ended by itself, and its end was passed on
@@ -150,10 +152,15 @@ func (c *conn) copy(d *direction) {
 		bufs.Put(buf)
 		d.moved.Add(int64(n))
 		if err != nil {
-			d.writeErr = err
+			d.failedWrite(err)
 			return
 		}
 	}
+}
+
+func (d *direction) failedWrite(err error) {
+	d.writeErr = err
+	d.wasReset.Store(errors.Is(err, syscall.ECONNRESET))
 }
 
 // splice moves bytes between two sockets in the kernel. net.TCPConn.ReadFrom does it, and falls back to copying where
@@ -165,7 +172,7 @@ func (c *conn) splice(d *direction, from, to *net.TCPConn) {
 	case err == nil:
 		d.readErr = io.EOF
 	case tcpStateOf(to).closed: // the error does not say of which side it is
-		d.writeErr = err
+		d.failedWrite(err)
 	default:
 		d.readErr = err
 	}
@@ -173,7 +180,7 @@ func (c *conn) splice(d *direction, from, to *net.TCPConn) {
 
 // passOn makes the end of a direction known to the leg that it feeds.
 func (c *conn) passOn(d *direction) {
-	if d.readErr == io.EOF && !d.back.ending.Load() && wasReset(d.from) {
+	if d.readErr == io.EOF && !d.back.ending.Load() && wasReset(d.from) && c.resetWasTold(d.back) {
 		d.readErr = io.ErrUnexpectedEOF
 	}
 	if d.readErr == io.EOF && d == &c.received && d.moved.Load() == 0 && !d.back.ending.Load() {
@@ -193,11 +200,26 @@ func (c *conn) passOn(d *direction) {
 	}
 }
 
-// wasReset reports whether the clean end that a read saw is none: the kernel tells a reset once, and may have told it to a
-// write. A leg that is more than a socket knows its own end.
+// wasReset reports whether a leg that is a socket was reset, perhaps after its clean end. A leg that is more than a socket
+// knows its own end.
 func wasReset(c net.Conn) bool {
 	tcp, ok := c.(*net.TCPConn)
 	return ok && tcpStateOf(tcp).closed
+}
+
+// resetWasTold reports whether the clean end that a read saw is none: the kernel tells a reset once, and told it to this
+// direction's write. After an end of stream it tells the write EPIPE instead (tcp_reset in net/ipv4/tcp_input.c), and the end
+// was a clean one. The write that was told may not have got as far as to say so.
+func (c *conn) resetWasTold(d *direction) bool {
+	for range 50 {
+		if d.wasReset.Load() {
+			return true
+		}
+		if d.ended.Load() || !sleep(c.srv.serving, time.Millisecond) {
+			break
+		}
+	}
+	return d.wasReset.Load()
 }
 
 // end marks a direction as ended, and the connection with the second one.
