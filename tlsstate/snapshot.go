@@ -17,12 +17,12 @@ import (
 
 // Snapshot is everything that a dial needs to know, as of one credential document. It is immutable (rule R3).
 type Snapshot struct {
-	generation          uint64
-	digest              [32]byte // of the document
-	id                  mesh.ID
-	notBefore, notAfter time.Time
-	roots               int
-	targets             []target // one per upstream, in the order of Config.Upstreams
+	generation uint64
+	digest     [32]byte // of the document
+	id         mesh.ID
+	notAfter   time.Time
+	roots      int
+	targets    []target // one per upstream, in the order of Config.Upstreams
 }
 
 // target is how to reach one upstream.
@@ -95,7 +95,7 @@ func newSnapshot(doc mesh.Document, set settings) (snap *Snapshot, warnings []er
 		warnings = append(warnings, err)
 	}
 
-	snap = &Snapshot{id: id, notBefore: leaf.NotBefore, notAfter: leaf.NotAfter, roots: count, targets: make([]target, len(set.upstreams))}
+	snap = &Snapshot{id: id, notAfter: leaf.NotAfter, roots: count, targets: make([]target, len(set.upstreams))}
 	own := &chains{roots: roots}
 	peers := make(map[string]*chains)
 	for i, u := range set.upstreams {
