@@ -68,6 +68,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) (code in
 		return e.fail(ctx, api, "Extension.NoCredentials", err)
 	}
 	e.timings.note("ready")
+	fitCPU(cfg.functionMemoryMB)
 
 	deadline := e.untilShutdown(ctx, api)
 	e.drain(deadline)
