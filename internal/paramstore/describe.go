@@ -18,6 +18,8 @@ const pageSize = 50
 type Entry struct {
 	Name    string
 	Version int64
+	// Ours says that a Writer stored its newest version.
+	Ours bool
 }
 
 // Page is a part of a listing.
@@ -66,7 +68,9 @@ func (s *Store) describe(ctx context.Context, prefix, token string) (Page, *Erro
 	}
 	page := Page{Next: aws.ToString(out.NextToken)}
 	for _, p := range out.Parameters {
-		page.Entries = append(page.Entries, Entry{Name: aws.ToString(p.Name), Version: p.Version})
+		page.Entries = append(page.Entries, Entry{
+			Name: aws.ToString(p.Name), Version: p.Version, Ours: aws.ToString(p.Description) == mark,
+		})
 	}
 	return page, nil
 }

@@ -18,6 +18,11 @@ import (
 // of an Advanced parameter.
 const MaxValue = 8192
 
+// mark is the description of every parameter that a Writer stores. It is a
+// contract between versions of the registrator: a parameter without it was
+// written by somebody else, or by the predecessor.
+const mark = "Credentials of a Lambda function in a Consul service mesh, kept by consul-lambda-registrator"
+
 // Tier is a parameter's storage tier. The zero value is IntelligentTiering.
 type Tier string
 
@@ -61,7 +66,8 @@ type Writer struct {
 func (s *Store) Writer(cfg WriterConfig) *Writer { return &Writer{store: s, cfg: cfg} }
 
 // Put stores value as a SecureString, over what is there, and returns its new
-// version (1 for a new parameter). A value above MaxValue is ErrTooLarge, and
+// version (1 for a new parameter). It marks the parameter, so that Describe can
+// tell it from those of others. A value above MaxValue is ErrTooLarge, and
 // one that the tier does not admit is ErrTier.
 func (w *Writer) Put(ctx context.Context, name string, value []byte) (version int64, err error) {
 	c, ctx, cancel := w.store.begin(ctx, "PutParameter", name)
@@ -70,11 +76,12 @@ func (w *Writer) Put(ctx context.Context, name string, value []byte) (version in
 		return 0, c.failure(KindTooLarge, fmt.Errorf("the value has %d bytes, Parameter Store takes %d", len(value), MaxValue))
 	}
 	in := &ssm.PutParameterInput{
-		Name:      &name,
-		Value:     aws.String(string(value)),
-		Type:      types.ParameterTypeSecureString,
-		Tier:      types.ParameterTier(cmp.Or(w.cfg.Tier, IntelligentTiering)),
-		Overwrite: aws.Bool(true),
+		Name:        &name,
+		Value:       aws.String(string(value)),
+		Description: aws.String(mark),
+		Type:        types.ParameterTypeSecureString,
+		Tier:        types.ParameterTier(cmp.Or(w.cfg.Tier, IntelligentTiering)),
+		Overwrite:   aws.Bool(true),
 	}
 	if w.cfg.KeyID != "" {
 		in.KeyId = &w.cfg.KeyID

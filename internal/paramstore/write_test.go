@@ -147,6 +147,27 @@ func TestDescribeGoesRoundThePages(t *testing.T) {
 	}
 }
 
+// G5: only what a registrator wrote may ever be taken for an orphan.
+func TestDescribeTellsWhatAWriterStoredFromWhatOthersDid(t *testing.T) {
+	t.Parallel()
+	srv := startSim(t)
+	s := open(t, srv)
+	w := s.Writer(WriterConfig{})
+	srv.Put("/mesh/adopted", "somebody else's")
+	for _, name := range []string{"/mesh/adopted", "/mesh/ours", "/mesh/overwritten"} {
+		if _, err := w.Put(t.Context(), name, make8(10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	srv.Put("/mesh/overwritten", "by hand")
+	srv.Put("/mesh/theirs", "x")
+	page, err := s.Describe(t.Context(), "/mesh", "")
+	want := []Entry{{"/mesh/adopted", 2, true}, {"/mesh/ours", 1, true}, {"/mesh/overwritten", 2, false}, {"/mesh/theirs", 1, false}}
+	if err != nil || !slices.Equal(page.Entries, want) {
+		t.Errorf("got %+v, %v", page.Entries, err)
+	}
+}
+
 func TestDescribeTakesAPrefixWithoutASlash(t *testing.T) {
 	t.Parallel()
 	srv := startSim(t)

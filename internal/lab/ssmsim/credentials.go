@@ -4,6 +4,7 @@ package ssmsim
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -106,5 +107,5 @@ func (s *CredentialServer) serveCredentials(w http.ResponseWriter, r *http.Reque
 	if !c.Expires.IsZero() {
 		out.Expiration = c.Expires.UTC().Format(time.RFC3339)
 	}
-	_, _ = w.Write(marshal(out))
+	_ = json.NewEncoder(w).Encode(out) // the client may be gone; there is nobody to tell
 }

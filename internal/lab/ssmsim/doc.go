@@ -20,7 +20,8 @@
 // one at 8,192, a parameter that became Advanced never goes back, ten names per
 // GetParameters, and errors in the form AWS gives them. Faults (latency,
 // throttling, error answers, hanging, cut and reset connections) can be changed
-// while clients run.
+// while clients run; they, the recorded calls and RequireAuth are those of
+// package awswire.
 //
 // It also has [StartCredentials], the endpoint from which a container, or a
 // function restored from a snapshot, gets its credentials.

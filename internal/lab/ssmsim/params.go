@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/consul-lambda/consul-lambda/internal/lab/awswire"
 )
 
 // Limits of Parameter Store, from the AWS documentation of PutParameter.
@@ -40,6 +42,8 @@ type Parameter struct {
 	Tier string
 	// KeyID is the KMS key of a SecureString, "" for the other types.
 	KeyID string
+	// Description is what its writer said of this version, "" for nothing.
+	Description string
 	// Version starts at 1.
 	Version      int64
 	LastModified time.Time
@@ -118,17 +122,7 @@ func (s *Server) intelligentTier(name, value string) string {
 }
 
 func (s *Server) arn(name string) string {
-	return fmt.Sprintf("arn:%s:ssm:%s:%s:parameter/%s", partition(s.region), s.region, s.account, strings.TrimPrefix(name, "/"))
-}
-
-func partition(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
-	}
-	return "aws"
+	return s.account.ARN("ssm", "parameter/"+strings.TrimPrefix(name, "/"))
 }
 
 // The wire forms. A timestamp is a number of seconds since 1970 in AWS JSON 1.1.
@@ -146,6 +140,7 @@ type (
 	wireMetadata struct {
 		ARN              string
 		DataType         string
+		Description      string `json:",omitempty"`
 		KeyID            string `json:"KeyId,omitempty"`
 		LastModifiedDate float64
 		LastModifiedUser string
@@ -171,7 +166,7 @@ func (s *Server) wire(v Parameter, selector string, decrypt bool) wireParameter 
 }
 
 // lookup finds "name" or "name:version".
-func (s *Server) lookup(nameAndSelector string) (v Parameter, selector string, f *failure) {
+func (s *Server) lookup(nameAndSelector string) (v Parameter, selector string, f *awswire.Failure) {
 	name, version, selected := strings.Cut(strings.TrimSpace(nameAndSelector), ":")
 	p, ok := s.params[name]
 	if !ok {
@@ -191,7 +186,7 @@ func (s *Server) lookup(nameAndSelector string) (v Parameter, selector string, f
 		"Systems Manager could not find version %s of %s. Verify the version and try again.", version, name))
 }
 
-func (s *Server) getParameter(in *input) (any, *failure) {
+func (s *Server) getParameter(in *input) (any, *awswire.Failure) {
 	if in.Name == "" {
 		return nil, invalid("1 validation error detected: Value at 'name' failed to satisfy constraint: Member must not be null")
 	}
@@ -202,14 +197,14 @@ func (s *Server) getParameter(in *input) (any, *failure) {
 	return struct{ Parameter wireParameter }{s.wire(v, selector, in.WithDecryption)}, nil
 }
 
-func checkTen(names []string) *failure {
+func checkTen(names []string) *awswire.Failure {
 	if n := len(names); n < 1 || n > 10 {
 		return invalid("1 validation error detected: Value at 'names' failed to satisfy constraint: Member must have length between 1 and 10, has %d", n)
 	}
 	return nil
 }
 
-func (s *Server) getParameters(in *input) (any, *failure) {
+func (s *Server) getParameters(in *input) (any, *awswire.Failure) {
 	if f := checkTen(in.Names); f != nil {
 		return nil, f
 	}
@@ -228,7 +223,7 @@ func (s *Server) getParameters(in *input) (any, *failure) {
 	return out, nil
 }
 
-func (s *Server) getParametersByPath(in *input) (any, *failure) {
+func (s *Server) getParametersByPath(in *input) (any, *awswire.Failure) {
 	if !strings.HasPrefix(in.Path, "/") {
 		return nil, invalid("The parameter path must begin with a forward slash.")
 	}
@@ -246,7 +241,7 @@ func (s *Server) getParametersByPath(in *input) (any, *failure) {
 	return out, nil
 }
 
-func (s *Server) describeParameters(in *input) (any, *failure) {
+func (s *Server) describeParameters(in *input) (any, *awswire.Failure) {
 	for _, f := range in.ParameterFilters {
 		if _, err := f.match(Parameter{}); err != nil {
 			return nil, err
@@ -270,15 +265,15 @@ func (s *Server) describeParameters(in *input) (any, *failure) {
 	for _, v := range page {
 		out.Parameters = append(out.Parameters, wireMetadata{
 			ARN: s.arn(v.Name), DataType: "text", KeyID: v.KeyID, LastModifiedDate: epoch(v.LastModified),
-			LastModifiedUser: fmt.Sprintf("arn:%s:sts::%s:assumed-role/writer/writer", partition(s.region), s.account),
-			Name:             v.Name, Tier: v.Tier, Type: v.Type, Version: v.Version,
+			LastModifiedUser: fmt.Sprintf("arn:%s:sts::%s:assumed-role/writer/writer", s.account.Partition, s.account.ID),
+			Name:             v.Name, Tier: v.Tier, Type: v.Type, Version: v.Version, Description: v.Description,
 		})
 	}
 	return out, nil
 }
 
 // match says whether v passes; a failure is a filter AWS would refuse.
-func (f filter) match(v Parameter) (bool, *failure) {
+func (f filter) match(v Parameter) (bool, *awswire.Failure) {
 	var test func(value string) bool
 	option := cmp.Or(f.Option, map[string]string{"Path": "OneLevel"}[f.Key], "Equals")
 	switch f.Key + " " + option {
@@ -315,7 +310,7 @@ func under(name, path string, recursive bool) bool {
 
 // page returns up to MaxResults (at most limit) of the parameters that match,
 // in the order of their names, from where NextToken left off.
-func (s *Server) page(in *input, limit int, match func(Parameter) bool) (page []Parameter, next string, f *failure) {
+func (s *Server) page(in *input, limit int, match func(Parameter) bool) (page []Parameter, next string, f *awswire.Failure) {
 	n := limit
 	if in.MaxResults != nil {
 		if n = *in.MaxResults; n < 1 || n > limit {
@@ -349,7 +344,7 @@ const tokenMark = "after\x00"
 var nameSyntax = regexp.MustCompile(`^[a-zA-Z0-9_.\-/]+$`)
 
 // checkName applies the rules for a new parameter's name.
-func (s *Server) checkName(name string) *failure {
+func (s *Server) checkName(name string) *awswire.Failure {
 	switch first := strings.ToLower(strings.TrimPrefix(name, "/")); {
 	case !nameSyntax.MatchString(name) || strings.HasSuffix(name, "/") || strings.Contains(name, "//"):
 		return invalid("Parameter name must only contain a-zA-Z0-9_.-/ and each level must be named.")
@@ -365,7 +360,7 @@ func (s *Server) checkName(name string) *failure {
 	return nil
 }
 
-func (s *Server) putParameter(in *input) (any, *failure) {
+func (s *Server) putParameter(in *input) (any, *awswire.Failure) {
 	name := strings.TrimSpace(in.Name)
 	if f := s.checkName(name); f != nil {
 		return nil, f
@@ -373,7 +368,7 @@ func (s *Server) putParameter(in *input) (any, *failure) {
 	if in.Value == nil || *in.Value == "" {
 		return nil, invalid("1 validation error detected: Value at 'value' failed to satisfy constraint: Member must have length greater than or equal to 1")
 	}
-	v := Parameter{Name: name, Value: *in.Value, Type: in.Type, KeyID: in.KeyID}
+	v := Parameter{Name: name, Value: *in.Value, Type: in.Type, KeyID: in.KeyID, Description: in.Description}
 	var old Parameter
 	if p := s.params[name]; p != nil {
 		if !in.Overwrite {
@@ -400,7 +395,7 @@ func (s *Server) putParameter(in *input) (any, *failure) {
 	if strings.Contains(v.Value, "{{") && strings.Contains(v.Value, "}}") {
 		return nil, invalid("Parameter value can't nest another parameter.")
 	}
-	var f *failure
+	var f *awswire.Failure
 	if v.Tier, f = s.tier(in.Tier, v, old); f != nil {
 		return nil, f
 	}
@@ -413,7 +408,7 @@ func (s *Server) putParameter(in *input) (any, *failure) {
 // tier decides which tier the new version has. A request without one is taken
 // for the account's default, Standard, but what is Advanced already stays so:
 // that AWS refuses such a write is documented only for an explicit Standard.
-func (s *Server) tier(asked string, v, old Parameter) (string, *failure) {
+func (s *Server) tier(asked string, v, old Parameter) (string, *awswire.Failure) {
 	tier := asked
 	switch asked {
 	case "":
@@ -437,7 +432,7 @@ func (s *Server) tier(asked string, v, old Parameter) (string, *failure) {
 	return tier, nil
 }
 
-func (s *Server) deleteParameter(in *input) (any, *failure) {
+func (s *Server) deleteParameter(in *input) (any, *awswire.Failure) {
 	name := strings.TrimSpace(in.Name)
 	if _, ok := s.params[name]; !ok {
 		return nil, ssmFailure("ParameterNotFound", "")
@@ -446,7 +441,7 @@ func (s *Server) deleteParameter(in *input) (any, *failure) {
 	return struct{}{}, nil
 }
 
-func (s *Server) deleteParameters(in *input) (any, *failure) {
+func (s *Server) deleteParameters(in *input) (any, *awswire.Failure) {
 	if f := checkTen(in.Names); f != nil {
 		return nil, f
 	}
