@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -165,6 +166,33 @@ func (ca *CA) RootsPool() *x509.CertPool {
 	}
 	return pool
 }
+
+// A Root is one root of a [CA]'s list. Its certificates are shared: do not change them.
+type Root struct {
+	Certificate *x509.Certificate
+	Signer      *x509.Certificate   // signs the leaves: Certificate itself, or its intermediate
+	Chain       []*x509.Certificate // sent after each leaf; nil: none
+	Active      bool                // signs now; true of exactly one root
+}
+
+// Roots returns the listed roots, oldest first, and the generation of that list.
+func (ca *CA) Roots() ([]Root, uint64) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	list := make([]Root, len(ca.roots))
+	for i, r := range ca.roots {
+		list[i] = Root{
+			Certificate: r.self.cert,
+			Signer:      r.issuer.cert,
+			Chain:       slices.Clone(r.chain),
+			Active:      i == len(ca.roots)-1,
+		}
+	}
+	return list, ca.generation
+}
+
+// LeafTTL returns the life of a leaf that [CA.Issue] makes unless told otherwise.
+func (ca *CA) LeafTTL() time.Duration { return ca.cfg.LeafTTL }
 
 // active returns the root that issues, or with foreign one of the same name
 // that is not in the list.

@@ -230,3 +230,33 @@ func TestIntentionsIgnoreTheDatacenterOnly(t *testing.T) {
 	in.Unset(serviceID(t, west, "a"))
 	check(east, "a", Deny)
 }
+
+func TestRootsAreListedOldestFirstAndTheLastIsActive(t *testing.T) {
+	t.Parallel()
+	ca := newCA(t, CAConfig{Intermediate: true, LeafTTL: time.Hour})
+	before, generation := ca.Roots()
+	if len(before) != 1 || !before[0].Active || generation != ca.Generation() {
+		t.Fatalf("a new CA lists %d roots in generation %d, active: %v", len(before), generation, before[0].Active)
+	}
+	ok(t, ca.Rotate())
+	after, next := ca.Roots()
+	if len(after) != 2 || after[0].Active || !after[1].Active || next == generation {
+		t.Fatalf("after a rotation: %d roots, generation %d then %d", len(after), generation, next)
+	}
+	if !after[0].Certificate.Equal(before[0].Certificate) {
+		t.Error("the older root is not the first")
+	}
+	id, err := ca.ServiceID(service(t, "web"))
+	ok(t, err)
+	leaf, err := ca.Issue(id, LeafOptions{})
+	ok(t, err)
+	if !slices.Equal(leaf.Certificate.Leaf.AuthorityKeyId, after[1].Signer.SubjectKeyId) {
+		t.Error("the leaf was not signed by the active root's signer")
+	}
+	if got := len(blocks(t, leaf.CertPEM)) - 1; got != len(after[1].Chain) {
+		t.Errorf("%d certificates follow the leaf, the root's chain has %d", got, len(after[1].Chain))
+	}
+	if life := leaf.Certificate.Leaf.NotAfter.Sub(leaf.Certificate.Leaf.NotBefore); life < ca.LeafTTL() {
+		t.Errorf("a leaf lives %v, less than the CA's %v", life, ca.LeafTTL())
+	}
+}

@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package consulsim
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	serviceDefaults = "service-defaults"
+	proxyDefaults   = "proxy-defaults"
+	globalName      = "global" // of the only proxy-defaults entry
+)
+
+// otherKinds exist in Consul, but not here.
+var otherKinds = []string{
+	"service-router", "service-splitter", "service-resolver", "ingress-gateway", "terminating-gateway",
+	"service-intentions", "mesh", "exported-services", "sameness-group", "api-gateway", "bound-api-gateway",
+	"file-system-certificate", "inline-certificate", "http-route", "tcp-route", "jwt-provider",
+}
+
+type entryKey struct {
+	kind  string
+	scope scope
+	name  string // lower case
+}
+
+// entry is a config entry: a raw JSON object, whose known fields have the
+// spelling that Consul shows.
+type entry struct {
+	name                     string
+	fields                   map[string]json.RawMessage // without indexes and hash
+	createIndex, modifyIndex uint64
+}
+
+// knownFields maps a field's name in lower case and without underscores to how
+// Consul shows it: both spellings are accepted, at the top of an entry and in
+// an Envoy extension.
+var knownFields = func() map[string]string {
+	m := make(map[string]string)
+	for _, f := range []string{
+		"Kind", "Name", "Namespace", "Partition", "Protocol", "Mode", "TransparentProxy", "MutualTLSMode", "MeshGateway",
+		"Expose", "ExternalSNI", "UpstreamConfig", "Destination", "MaxInboundConnections", "LocalConnectTimeoutMs",
+		"LocalRequestTimeoutMs", "BalanceInboundConnections", "RateLimits", "EnvoyExtensions", "Meta", "Hash",
+		"MaxRequestHeadersKB", "CreateIndex", "ModifyIndex", "Config", "AccessLogs",
+		"Required", "Arguments", "ConsulVersion", "EnvoyVersion",
+	} {
+		m[strings.ToLower(f)] = f
+	}
+	return m
+}()
+
+// canonical gives the known fields their usual spelling.
+func canonical(fields map[string]json.RawMessage) map[string]json.RawMessage {
+	out := make(map[string]json.RawMessage, len(fields))
+	for k, v := range fields {
+		if known, ok := knownFields[strings.ReplaceAll(strings.ToLower(k), "_", "")]; ok {
+			k = known
+		}
+		out[k] = v
+	}
+	return out
+}
+
+// text returns a field that is a string, or "".
+func text(fields map[string]json.RawMessage, name string) string {
+	var s string
+	_ = json.Unmarshal(fields[name], &s) // another type is as good as none here
+	return s
+}
+
+// show returns the entry as answers have it.
+func (e *entry) show() map[string]json.RawMessage {
+	out := maps.Clone(e.fields)
+	number := func(n uint64) json.RawMessage { return json.RawMessage(strconv.FormatUint(n, 10)) }
+	h := fnv.New64a()
+	_, _ = h.Write(marshal(e.fields)) // never fails
+	// Consul's hash has no meaning either, but it takes all 64 bits: who keeps
+	// numbers as floating point breaks it.
+	out["Hash"] = number(h.Sum64())
+	out["CreateIndex"] = number(e.createIndex)
+	out["ModifyIndex"] = number(e.modifyIndex)
+	return out
+}
+
+// same compares content, whatever the order of its fields.
+func (e *entry) same(other *entry) bool {
+	return reflect.DeepEqual(decoded(e.fields), decoded(other.fields))
+}
+
+func decoded(fields map[string]json.RawMessage) any {
+	d := json.NewDecoder(bytes.NewReader(marshal(fields)))
+	d.UseNumber()
+	var v any
+	_ = d.Decode(&v) // what marshal made
+	return v
+}
+
+// checkKind returns what Consul says to a kind that it does not have.
+func checkKind(kind string) error {
+	switch {
+	case kind == serviceDefaults, kind == proxyDefaults:
+		return nil
+	case slices.Contains(otherKinds, kind):
+		return fmt.Errorf("config entries of kind %s are not part of this server", kind)
+	}
+	return fmt.Errorf("invalid config entry kind: %s", kind)
+}
+
+// mayAccess is service:read or write, but for proxy-defaults, which all may read.
+func mayAccess(a authorizer, want access, kind, name string) error {
+	switch {
+	case kind == serviceDefaults:
+		return a.need(resourceService, want, name)
+	case want == write:
+		return a.need(resourceMesh, want, "")
+	}
+	return nil
+}
+
+func (x *exchange) configList() (any, error) {
+	sc, err := x.scope()
+	if err != nil {
+		return nil, err
+	}
+	st, err := x.store()
+	if err != nil {
+		return nil, err
+	}
+	a, err := x.authorize()
+	if err != nil {
+		return nil, err
+	}
+	kind := x.r.PathValue("kind")
+	if err := checkKind(kind); err != nil {
+		return nil, failed("%v", err)
+	}
+	x.meta(st.changed[entryTable])
+	out, hidden := []map[string]json.RawMessage{}, false
+	for _, k := range st.sortedEntries() {
+		e := st.entries[k]
+		switch {
+		case k.kind != kind || !sc.contains(k.scope):
+		case mayAccess(a, read, kind, e.name) != nil:
+			hidden = true
+		default:
+			out = append(out, e.show())
+		}
+	}
+	x.filtered(hidden)
+	return out, nil
+}
+
+func (st *store) sortedEntries() []entryKey {
+	return slices.SortedFunc(maps.Keys(st.entries), func(a, b entryKey) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.scope.partition, b.scope.partition),
+			cmp.Compare(a.scope.namespace, b.scope.namespace), cmp.Compare(a.name, b.name))
+	})
+}
+
+func (x *exchange) configGet() (any, error) {
+	sc, err := x.oneScope()
+	if err != nil {
+		return nil, err
+	}
+	st, err := x.store()
+	if err != nil {
+		return nil, err
+	}
+	a, err := x.authorize()
+	if err != nil {
+		return nil, err
+	}
+	kind, name := x.r.PathValue("kind"), x.r.PathValue("name")
+	if err := checkKind(kind); err != nil {
+		return nil, failed("%v", err)
+	}
+	if err := mayAccess(a, read, kind, name); err != nil {
+		return nil, err
+	}
+	x.meta(st.changed[entryTable])
+	e := st.entries[entryKey{kind, sc, strings.ToLower(name)}]
+	if e == nil {
+		return nil, &failure{http.StatusNotFound, fmt.Sprintf("Config entry not found for %q / %q", kind, name)}
+	}
+	x.meta(e.modifyIndex)
+	return e.show(), nil
+}
+
+// compareIndex reads ?cas=.
+func (x *exchange) compareIndex() (cas uint64, given bool, err error) {
+	asked := x.query.Get("cas")
+	if asked == "" {
+		return 0, false, nil
+	}
+	if cas, err = strconv.ParseUint(asked, 10, 64); err != nil {
+		return 0, false, failed("%v", err)
+	}
+	return cas, true, nil
+}
+
+func (x *exchange) configSet() (any, error) {
+	fields, err := decodeEntry(x.body)
+	if err != nil {
+		return nil, badRequest("Request decoding failed: %v", err)
+	}
+	if !x.s.cfg.Enterprise {
+		for field, what := range map[string]string{"Namespace": "namespaces are", "Partition": "partitions are"} {
+			if _, has := fields[field]; has {
+				return nil, badRequest("Request decoding failed: %v",
+					listed(fmt.Sprintf("invalid config key %q, %s a consul enterprise feature", field, what)))
+			}
+		}
+	}
+	sc, err := x.oneScope()
+	if err != nil {
+		return nil, err
+	}
+	sc = x.s.scope(cmp.Or(text(fields, "Partition"), sc.partition), cmp.Or(text(fields, "Namespace"), sc.namespace))
+	cas, check, err := x.compareIndex()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := x.store(); err != nil {
+		return nil, err
+	}
+	a, err := x.authorize()
+	if err != nil {
+		return nil, err
+	}
+	key, e, err := x.s.newEntry(fields, sc)
+	if err != nil {
+		return nil, failed("%v", err)
+	}
+	if err := mayAccess(a, write, key.kind, e.name); err != nil {
+		return nil, err
+	}
+	primary := x.s.stores[0]
+	old := primary.entries[key]
+	if old != nil && old.same(e) {
+		return true, nil
+	}
+	primary.next()
+	var current uint64
+	if old != nil {
+		current = old.modifyIndex
+	}
+	if check && stale(cas, old != nil, current) {
+		return false, nil
+	}
+	primary.setEntry(key, *e)
+	for _, replica := range x.s.stores[1:] {
+		replica.next()
+		replica.setEntry(key, *e)
+	}
+	return true, nil
+}
+
+// decodeEntry reads a body, which must be one object of a kind that exists.
+func decodeEntry(body []byte) (map[string]json.RawMessage, error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	var in map[string]json.RawMessage
+	if err := d.Decode(&in); err != nil && err != io.EOF {
+		return nil, err
+	} else if err != nil {
+		return nil, io.EOF
+	}
+	kind, ok := in["Kind"]
+	if !ok {
+		if kind, ok = in["kind"]; !ok {
+			return nil, fmt.Errorf("Payload does not contain a kind/Kind key at the top level") //nolint:staticcheck // Consul's words
+		}
+	}
+	fields := canonical(in)
+	var s string
+	if json.Unmarshal(kind, &s) != nil {
+		return nil, fmt.Errorf("Kind value in payload is not a string") //nolint:staticcheck // Consul's words
+	}
+	return fields, checkKind(s)
+}
+
+// newEntry checks the fields and brings them into the form that Consul shows.
+// It changes the map.
+func (s *Server) newEntry(fields map[string]json.RawMessage, sc scope) (entryKey, *entry, error) {
+	for _, computed := range []string{"CreateIndex", "ModifyIndex", "Hash"} {
+		delete(fields, computed)
+	}
+	kind, name := text(fields, "Kind"), text(fields, "Name")
+	for f, v := range fields {
+		fields[f] = compact(v, nil)
+		if fields[f] == nil {
+			delete(fields, f) // null is as good as missing
+		}
+	}
+	if s.cfg.Enterprise {
+		fields["Partition"], fields["Namespace"] = marshal(sc.partition), marshal(sc.namespace)
+	}
+	for _, always := range []string{"TransparentProxy", "MeshGateway", "Expose"} {
+		if fields[always] == nil {
+			fields[always] = json.RawMessage(`{}`)
+		}
+	}
+	var err error
+	switch kind {
+	case proxyDefaults:
+		if name != globalName {
+			return entryKey{}, nil, fmt.Errorf("invalid name (%q), only %q is supported", name, globalName)
+		}
+	case serviceDefaults:
+		fields["Protocol"] = marshal(strings.ToLower(text(fields, "Protocol")))
+		err = checkServiceDefaults(name, fields)
+	}
+	if err != nil {
+		return entryKey{}, nil, err
+	}
+	return entryKey{kind, sc, strings.ToLower(name)}, &entry{name: name, fields: fields}, nil
+}
+
+// checkServiceDefaults applies Consul's rules for the fields that this server
+// knows, and completes the Envoy extensions.
+func checkServiceDefaults(name string, fields map[string]json.RawMessage) error {
+	switch name {
+	case "":
+		return fmt.Errorf("Name is required") //nolint:staticcheck // Consul's words
+	case "*":
+		return fmt.Errorf("service-defaults name must be the name of a service, and not a wildcard")
+	}
+	var wrong []string
+	var meta map[string]string
+	if err := unmarshalField(fields, "Meta", &meta); err != nil {
+		return err
+	}
+	if len(meta) > metaPairs {
+		wrong = append(wrong, fmt.Sprintf("Meta exceeds maximum element count %d", metaPairs))
+	}
+	for _, k := range slices.Sorted(maps.Keys(meta)) {
+		if len(k) > metaKeyLength {
+			wrong = append(wrong, fmt.Sprintf("Meta key %q exceeds maximum length %d", k, metaKeyLength))
+		}
+		if len(meta[k]) > metaValueLimit {
+			wrong = append(wrong, fmt.Sprintf("Meta value for key %q exceeds maximum length %d", k, metaValueLimit))
+		}
+	}
+	switch p := text(fields, "Protocol"); p {
+	case "", "http", "http2", "grpc", "tcp":
+	default:
+		wrong = append(wrong, "invalid value for protocol: "+p)
+	}
+	var extensions []map[string]json.RawMessage
+	if err := unmarshalField(fields, "EnvoyExtensions", &extensions); err != nil {
+		return err
+	}
+	for i := range extensions {
+		extensions[i] = canonical(extensions[i])
+		if err := checkExtension(i, extensions[i]); err != nil {
+			wrong = append(wrong, err.Error())
+		}
+	}
+	if extensions != nil {
+		fields["EnvoyExtensions"] = marshal(extensions)
+	}
+	if len(wrong) > 0 {
+		return listed(wrong...)
+	}
+	return nil
+}
+
+func unmarshalField(fields map[string]json.RawMessage, name string, out any) error {
+	if fields[name] == nil {
+		return nil
+	}
+	if err := json.Unmarshal(fields[name], out); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// builtins are the extensions that Consul has without Enterprise.
+var builtins = []string{
+	lambdaExtension, "builtin/ext-authz", "builtin/lua", "builtin/otel-access-logging", "builtin/property-override", "builtin/wasm",
+}
+
+const lambdaExtension = "builtin/aws/lambda"
+
+// checkExtension checks one extension and fills in what Consul always shows.
+func checkExtension(i int, ext map[string]json.RawMessage) error {
+	for field, zero := range map[string]string{
+		"Name": `""`, "Required": `false`, "Arguments": `null`, "ConsulVersion": `""`, "EnvoyVersion": `""`,
+	} {
+		if ext[field] == nil {
+			ext[field] = json.RawMessage(zero)
+		}
+	}
+	name := text(ext, "Name")
+	switch {
+	case name == "":
+		return fmt.Errorf("invalid EnvoyExtensions[%d]: Name is required", i)
+	case !slices.Contains(builtins, name):
+		return fmt.Errorf("invalid EnvoyExtensions[%d][%s]: name %q is not a built-in extension", i, name, name)
+	case name == lambdaExtension && lambdaARN(ext["Arguments"]) == "":
+		return fmt.Errorf("invalid EnvoyExtensions[%d][%s]: %w", i, name, listed("ARN is required"))
+	}
+	return nil
+}
+
+// lambdaARN reads the ARN, whose key may be in any case.
+func lambdaARN(arguments json.RawMessage) string {
+	var args struct{ ARN string }
+	_ = json.Unmarshal(arguments, &args) // no object: no ARN
+	return args.ARN
+}
+
+// listed joins errors as Consul's library does it.
+func listed(what ...string) error {
+	noun := "error"
+	if len(what) > 1 {
+		noun = "errors"
+	}
+	return fmt.Errorf("%d %s occurred:\n\t* %s\n\n", len(what), noun, strings.Join(what, "\n\t* ")) //nolint:staticcheck // Consul's words
+}
+
+// setEntry keeps e under the index of the write that st has begun.
+func (st *store) setEntry(key entryKey, e entry) {
+	e.createIndex, e.modifyIndex = st.index, st.index
+	if old := st.entries[key]; old != nil {
+		e.createIndex = old.createIndex
+	}
+	st.entries[key] = &e
+	st.touch(entryTable, true)
+}
+
+// configDelete answers an entry that is not there as one that was deleted.
+func (x *exchange) configDelete() (any, error) {
+	kind, name := x.r.PathValue("kind"), x.r.PathValue("name")
+	if !strings.Contains(strings.TrimPrefix(x.r.URL.Path, "/v1/config/"), "/") {
+		return nil, &failure{http.StatusNotFound, "Must provide both a kind and name to delete"}
+	}
+	if err := checkKind(kind); err != nil {
+		return nil, badRequest("%v", err)
+	}
+	sc, err := x.oneScope()
+	if err != nil {
+		return nil, err
+	}
+	cas, check, err := x.compareIndex()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := x.store(); err != nil {
+		return nil, err
+	}
+	a, err := x.authorize()
+	if err != nil {
+		return nil, err
+	}
+	if err := mayAccess(a, write, kind, name); err != nil {
+		return nil, err
+	}
+	key := entryKey{kind, sc, strings.ToLower(name)}
+	deleted := true
+	if old := x.s.stores[0].entries[key]; old != nil {
+		if deleted = !check || cas == old.modifyIndex; deleted {
+			for _, st := range x.s.stores {
+				st.next()
+				delete(st.entries, key)
+				st.touch(entryTable, true)
+			}
+		}
+	}
+	if check {
+		return deleted, nil
+	}
+	return struct{}{}, nil
+}
