@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package documents
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/consul-lambda/consul-lambda/internal/paramstore"
+	"github.com/consul-lambda/consul-lambda/registrator"
+)
+
+// Config says where documents are and how they are written. Store must be set, the zero value of the rest works.
+type Config struct {
+	Store *paramstore.Store
+	// Writer is the tier and the key.
+	Writer paramstore.WriterConfig
+	// Prefix is what Page lists below. Empty: nothing is listed.
+	Prefix string
+	// PutRate is how many documents are written a second. Zero: 1, a third of the 3 that AWS grants an account in a region without
+	// higher throughput. Negative: no limit of ours.
+	PutRate float64
+}
+
+const (
+	defaultPutRate = 1
+	// maxTries with backoffs of 1, 2, 4, 5 and 5 s, less a jitter, outlast other writers of the account.
+	maxTries     = 6
+	firstBackoff = time.Second
+	maxBackoff   = 5 * time.Second
+)
+
+// Documents are the documents below a prefix. It is safe for concurrent use.
+type Documents struct {
+	store  *paramstore.Store
+	writer *paramstore.Writer
+	prefix string
+	puts   *rate.Limiter // nil: no limit
+}
+
+var _ registrator.Documents = (*Documents)(nil)
+
+// New returns the Documents in a Store.
+func New(cfg Config) *Documents {
+	d := &Documents{store: cfg.Store, writer: cfg.Store.Writer(cfg.Writer), prefix: cfg.Prefix}
+	if perSecond := cmp.Or(cfg.PutRate, defaultPutRate); perSecond > 0 {
+		d.puts = rate.NewLimiter(rate.Limit(perSecond), int(math.Ceil(perSecond)))
+	}
+	return d
+}
+
+// Put stores a document. It is tried up to six times while Parameter Store throttles. The error is a *paramstore.Error but where the
+// context left no time, and holds nothing of the document.
+func (d *Documents) Put(ctx context.Context, path string, document []byte) (version int64, err error) {
+	err = retry(ctx, func() error {
+		if d.puts != nil {
+			if err := d.puts.Wait(ctx); err != nil {
+				return fmt.Errorf("writing %s: the rate leaves no time for it: %w", path, cmp.Or(ctx.Err(), context.DeadlineExceeded))
+			}
+		}
+		version, err = d.writer.Put(ctx, path, document)
+		return err
+	})
+	return version, err
+}
+
+// Delete removes a document, tried as Put does. One that is gone is no error.
+func (d *Documents) Delete(ctx context.Context, path string) error {
+	return retry(ctx, func() error { return d.writer.Delete(ctx, path) })
+}
+
+// Page lists up to 50 of the documents. A token that AWS no longer knows begins again.
+func (d *Documents) Page(ctx context.Context, token string) (page []registrator.Stored, next string, err error) {
+	if d.prefix == "" {
+		return nil, "", nil
+	}
+	err = retry(ctx, func() error {
+		p, err := d.store.Describe(ctx, d.prefix, token)
+		page, next = nil, p.Next
+		for _, e := range p.Entries {
+			page = append(page, registrator.Stored{Path: e.Name, Version: e.Version, Ours: e.Ours})
+		}
+		return err
+	})
+	return page, next, err
+}
+
+// retry makes a call again while it is throttled. The error of the last try says so if there were several.
+func retry(ctx context.Context, call func() error) error {
+	backoff := firstBackoff
+	for try := 1; ; try++ {
+		err := call()
+		if err == nil {
+			return nil
+		}
+		if try == maxTries || !errors.Is(err, paramstore.ErrThrottled) || !sleep(ctx, backoff) {
+			if try > 1 {
+				err = fmt.Errorf("tried %d times: %w", try, err)
+			}
+			return err
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// sleep waits for between half and all of d. It returns false, at once, if the context would end before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	d = d/2 + rand.N(d/2+1)
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
