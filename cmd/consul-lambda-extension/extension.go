@@ -16,6 +16,7 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/bufpool"
 	"github.com/consul-lambda/consul-lambda/internal/clock"
+	"github.com/consul-lambda/consul-lambda/internal/extensionenv"
 	"github.com/consul-lambda/consul-lambda/internal/paramstore"
 	"github.com/consul-lambda/consul-lambda/lambdaext"
 	"github.com/consul-lambda/consul-lambda/proxy"
@@ -45,7 +46,7 @@ const (
 
 // extension is the wiring: configuration to listeners, credentials and the relay between them.
 type extension struct {
-	cfg     *config
+	cfg     *extensionenv.Config
 	log     *slog.Logger
 	timings timings
 
@@ -61,22 +62,22 @@ type extension struct {
 
 // listen binds all ports. Their connections wait in the kernel until serve.
 func (e *extension) listen(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.proxyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.ProxyTimeout)
 	defer cancel()
-	e.bufs = bufferPool(e.cfg.functionMemoryMB)
+	e.bufs = bufferPool(e.cfg.MemoryMB)
 	e.proxy = proxy.New(proxy.Config{
-		DialTimeout:    e.cfg.dialTimeout,
-		MaxConnections: e.cfg.maxConns,
-		IdleTimeout:    e.cfg.idleTimeout,
-		MaxAge:         e.cfg.maxAge,
+		DialTimeout:    e.cfg.DialTimeout,
+		MaxConnections: e.cfg.MaxConnections,
+		IdleTimeout:    e.cfg.IdleTimeout,
+		MaxAge:         e.cfg.MaxAge,
 		Watch:          &e.watch,
 		Buffers:        e.bufs,
 		Logger:         e.log,
 	})
 	var errs []error
-	for i, u := range e.cfg.upstreams {
+	for i, u := range e.cfg.Upstreams {
 		var bound []string
-		for _, addr := range e.cfg.bindAddrs {
+		for _, addr := range e.cfg.BindAddrs {
 			address := net.JoinHostPort(addr.String(), strconv.Itoa(u.Port()))
 			_, err := e.proxy.Listen(ctx, address, proxy.Route{Name: u.String(), Dial: e.dialer(i)})
 			switch {
@@ -97,10 +98,10 @@ func (e *extension) listen(ctx context.Context) error {
 
 // announce logs what was done before register, where each line would have delayed the runtime's start.
 func (e *extension) announce() {
-	for _, w := range e.cfg.warnings {
+	for _, w := range e.cfg.Warnings {
 		e.log.Warn("configuration", "warning", w)
 	}
-	if e.cfg.emf {
+	if e.cfg.EMF {
 		e.log.Warn("configuration", "warning", "CONSUL_EXTENSION_METRICS: emf is accepted, but no metrics are written yet")
 	}
 	for _, b := range e.bound {
@@ -110,7 +111,7 @@ func (e *extension) announce() {
 
 // mayBeMissing reports whether a bind failed because the sandbox has no ::1, which nobody asked for by name.
 func (e *extension) mayBeMissing(addr netip.Addr, err error) bool {
-	return e.cfg.bindDefault && addr.Is6() && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT))
+	return e.cfg.BindDefault && addr.Is6() && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT))
 }
 
 // dialer returns the dial of upstream i. It is called only after serve has set the state.
@@ -128,7 +129,7 @@ func (e *extension) dialer(i int) func(context.Context) (net.Conn, error) {
 func (e *extension) serve(environ []string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	e.stop, e.served = stop, make(chan struct{})
-	if len(e.cfg.upstreams) == 0 {
+	if len(e.cfg.Upstreams) == 0 {
 		close(e.served)
 		e.log.Info("CONSUL_SERVICE_UPSTREAMS is empty: nothing to do")
 		return nil
@@ -139,13 +140,13 @@ func (e *extension) serve(environ []string) error {
 		return err
 	}
 	e.state, err = tlsstate.New(tlsstate.Config{
-		Upstreams:    e.cfg.upstreams,
-		Gateways:     e.cfg.gateways,
-		Source:       store.Reader(e.cfg.parameterPath),
-		Refresh:      e.cfg.refresh,
+		Upstreams:    e.cfg.Upstreams,
+		Gateways:     e.cfg.Gateways,
+		Source:       store.Reader(e.cfg.ParameterPath),
+		Refresh:      e.cfg.Refresh,
 		Spares:       e.spares(),
-		SpareMaxIdle: e.cfg.warmMaxIdle,
-		NoResumption: !e.cfg.tlsResumption,
+		SpareMaxIdle: e.cfg.WarmMaxIdle,
+		NoResumption: !e.cfg.Resumption,
 		Buffers:      e.bufs,
 		Logger:       e.log,
 	})
@@ -174,13 +175,13 @@ func (e *extension) warmUp(ctx context.Context) error {
 		return nil
 	}
 	limit := credentialsBy
-	if e.cfg.strict {
+	if e.cfg.Strict {
 		limit = strictCredentialsBy
 	}
 	ctx, cancel := context.WithDeadline(ctx, e.timings.started.Add(limit))
 	defer cancel()
 	if _, err := e.state.Ready(ctx); err != nil {
-		if e.cfg.strict && !errors.Is(context.Cause(ctx), context.Canceled) {
+		if e.cfg.Strict && !errors.Is(context.Cause(ctx), context.Canceled) {
 			return fmt.Errorf("CONSUL_EXTENSION_STRICT is true: %w", err)
 		}
 		e.log.Warn("the function starts before there are credentials", "error", err)
@@ -196,9 +197,9 @@ func (e *extension) warmUp(ctx context.Context) error {
 
 // spares returns how many spare connections each upstream has.
 func (e *extension) spares() []int {
-	n := make([]int, len(e.cfg.upstreams))
-	for i, u := range e.cfg.upstreams {
-		n[i] = e.cfg.spares(u)
+	n := make([]int, len(e.cfg.Upstreams))
+	for i, u := range e.cfg.Upstreams {
+		n[i] = e.cfg.Spares(u)
 	}
 	return n
 }

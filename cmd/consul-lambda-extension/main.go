@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/consul-lambda/consul-lambda/internal/extensionenv"
+	"github.com/consul-lambda/consul-lambda/internal/logs"
 	"github.com/consul-lambda/consul-lambda/internal/version"
 	"github.com/consul-lambda/consul-lambda/lambdaext"
 )
@@ -34,17 +36,17 @@ func main() {
 // register and Next overlaps the function's own Init.
 func run(ctx context.Context, args, environ []string, stdout io.Writer) (code int) {
 	started := time.Now()
-	cfg, invalid := parseConfig(environ)
-	log := newLogger(stdout, cfg.logLevel)
+	cfg, invalid := extensionenv.Parse(environ)
+	log := logs.New(stdout, cfg.LogLevel)
 	log.Info("consul-lambda-extension starts", "version", version.String())
 
-	e := &extension{cfg: &cfg, log: log, timings: timings{started: started, on: cfg.trace, log: log}}
+	e := &extension{cfg: &cfg, log: log, timings: timings{started: started, on: cfg.Trace, log: log}}
 	if invalid == nil {
 		invalid = e.listen(ctx)
 	}
 	e.timings.note("listening")
 
-	api, err := lambdaext.Register(ctx, lambdaext.Config{RuntimeAPI: cfg.runtimeAPI, Name: filepath.Base(args[0])}, lambdaext.Shutdown)
+	api, err := lambdaext.Register(ctx, lambdaext.Config{RuntimeAPI: cfg.RuntimeAPI, Name: filepath.Base(args[0])}, lambdaext.Shutdown)
 	if err != nil {
 		e.close()
 		if ctx.Err() != nil {
@@ -55,7 +57,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) (code in
 	}
 	defer api.Close()
 	e.timings.note("registered")
-	tune(cfg.functionMemoryMB)
+	tune(cfg.MemoryMB)
 	e.announce()
 
 	if invalid == nil {
@@ -68,7 +70,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) (code in
 		return e.fail(ctx, api, "Extension.NoCredentials", err)
 	}
 	e.timings.note("ready")
-	fitCPU(cfg.functionMemoryMB)
+	fitCPU(cfg.MemoryMB)
 
 	deadline := e.untilShutdown(ctx, api)
 	e.drain(deadline)

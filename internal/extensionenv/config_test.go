@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package main
+package extensionenv
 
 import (
 	"fmt"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/consul-lambda/consul-lambda/internal/logs"
 	"github.com/consul-lambda/consul-lambda/mesh"
 )
 
@@ -44,7 +45,7 @@ var variables = map[string]string{
 var foreign = []string{"LOG_LEVEL", "TRACE_ENABLED"}
 
 // environ returns the least environment that is valid, with changes.
-func environ(changes map[string]string) []string {
+func environment(changes map[string]string) []string {
 	env := map[string]string{
 		"AWS_LAMBDA_RUNTIME_API":       "127.0.0.1:9001",
 		"AWS_LAMBDA_FUNCTION_NAME":     "orders",
@@ -64,9 +65,9 @@ func environ(changes map[string]string) []string {
 }
 
 // mustParse returns the config of the least environment with changes, which has to be valid.
-func mustParse(tb testing.TB, changes map[string]string) config {
+func mustParse(tb testing.TB, changes map[string]string) Config {
 	tb.Helper()
-	c, err := parseConfig(environ(changes))
+	c, err := Parse(environment(changes))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -82,7 +83,7 @@ func lines(err error) []string {
 }
 
 var compare = cmp.Options{
-	cmp.AllowUnexported(config{}),
+	cmp.AllowUnexported(Config{}),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b mesh.Service) bool { return a == b }),
 	cmp.Comparer(func(a, b mesh.Upstream) bool { return a == b }),
@@ -107,30 +108,30 @@ func upstreams(tb testing.TB, list string) []mesh.Upstream {
 }
 
 // The defaults of the extension's contract.
-func defaults(tb testing.TB) config {
+func defaults(tb testing.TB) Config {
 	tb.Helper()
-	return config{
-		runtimeAPI:    "127.0.0.1:9001",
-		gateways:      []string{"gw.example:8443"},
-		service:       service(tb, "orders"),
-		parameterPath: "/consul/lambda/default/default/orders",
-		upstreams:     upstreams(tb, "db:5432,api.shop:8080"),
-		refresh:       5 * time.Minute,
-		proxyTimeout:  3 * time.Second,
-		dialTimeout:   2 * time.Second,
-		bindAddrs:     []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")},
-		bindDefault:   true,
-		warm:          1,
-		warmFor:       map[mesh.Service]int{},
-		warmMaxIdle:   60 * time.Second,
-		idleTimeout:   0,
-		maxAge:        0,
-		maxConns:      400,
-		tlsResumption: true,
-		strict:        false,
-		emf:           false,
-		logLevel:      slog.LevelInfo,
-		trace:         false,
+	return Config{
+		RuntimeAPI:    "127.0.0.1:9001",
+		Gateways:      []string{"gw.example:8443"},
+		Service:       service(tb, "orders"),
+		ParameterPath: "/consul/lambda/default/default/orders",
+		Upstreams:     upstreams(tb, "db:5432,api.shop:8080"),
+		Refresh:       5 * time.Minute,
+		ProxyTimeout:  3 * time.Second,
+		DialTimeout:   2 * time.Second,
+		BindAddrs:     []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")},
+		BindDefault:   true,
+		Warm:          1,
+		WarmFor:       map[mesh.Service]int{},
+		WarmMaxIdle:   60 * time.Second,
+		IdleTimeout:   0,
+		MaxAge:        0,
+		MaxConnections:      400,
+		Resumption: true,
+		Strict:        false,
+		EMF:           false,
+		LogLevel:      slog.LevelInfo,
+		Trace:         false,
 	}
 }
 
@@ -152,8 +153,8 @@ func TestAnEmptyValueMeansUnset(t *testing.T) {
 	if diff := cmp.Diff(defaults(t), mustParse(t, changes), compare); diff != "" {
 		t.Error(diff)
 	}
-	if c := mustParse(t, map[string]string{"CONSUL_SERVICE_UPSTREAMS": ""}); c.upstreams != nil {
-		t.Errorf("upstreams %v", c.upstreams)
+	if c := mustParse(t, map[string]string{"CONSUL_SERVICE_UPSTREAMS": ""}); c.Upstreams != nil {
+		t.Errorf("upstreams %v", c.Upstreams)
 	}
 }
 
@@ -185,27 +186,27 @@ func TestEveryVariableIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := config{
-		runtimeAPI:       "127.0.0.1:9001",
-		gateways:         []string{"a.example:1", "10.0.0.1:65535", "[2001:db8::1]:8443"},
-		service:          eu,
-		parameterPath:    "/x/eu/shop/orders",
-		upstreams:        upstreams(t, "db.payments:1,api:2:dc2"),
-		refresh:          time.Second,
-		proxyTimeout:     time.Millisecond,
-		dialTimeout:      10 * time.Millisecond,
-		bindAddrs:        []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Loopback()},
-		warm:             2,
-		warmFor:          map[mesh.Service]int{service(t, "db.payments"): 0, service(t, "api"): 32},
-		warmMaxIdle:      5 * time.Minute,
-		idleTimeout:      time.Second,
-		maxAge:           90 * time.Minute,
-		maxConns:         1,
-		strict:           true,
-		emf:              true,
-		logLevel:         levelTrace,
-		trace:            true,
-		functionMemoryMB: 128,
+	want := Config{
+		RuntimeAPI:       "127.0.0.1:9001",
+		Gateways:         []string{"a.example:1", "10.0.0.1:65535", "[2001:db8::1]:8443"},
+		Service:          eu,
+		ParameterPath:    "/x/eu/shop/orders",
+		Upstreams:        upstreams(t, "db.payments:1,api:2:dc2"),
+		Refresh:          time.Second,
+		ProxyTimeout:     time.Millisecond,
+		DialTimeout:      10 * time.Millisecond,
+		BindAddrs:        []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Loopback()},
+		Warm:             2,
+		WarmFor:          map[mesh.Service]int{service(t, "db.payments"): 0, service(t, "api"): 32},
+		WarmMaxIdle:      5 * time.Minute,
+		IdleTimeout:      time.Second,
+		MaxAge:           90 * time.Minute,
+		MaxConnections:         1,
+		Strict:           true,
+		EMF:              true,
+		LogLevel:         logs.LevelTrace,
+		Trace:            true,
+		MemoryMB: 128,
 	}
 	if diff := cmp.Diff(want, got, compare); diff != "" {
 		t.Error(diff)
@@ -215,12 +216,12 @@ func TestEveryVariableIsRead(t *testing.T) {
 // R12: the function's author sees everything that is wrong at once, and the extension can still report it.
 func TestAllErrorsAreReportedAtOnce(t *testing.T) {
 	t.Parallel()
-	c, err := parseConfig(environ(variables))
+	c, err := Parse(environment(variables))
 	got := lines(err)
 	for name, value := range variables {
 		where := got
 		if slices.Contains(foreign, name) {
-			where = c.warnings
+			where = c.Warnings
 		}
 		n := 0
 		for _, line := range where {
@@ -241,14 +242,14 @@ func TestAllErrorsAreReportedAtOnce(t *testing.T) {
 	if n := len(variables) - len(foreign); len(got) != n {
 		t.Errorf("%d errors, want %d:\n%v", len(got), n, err)
 	}
-	if c.runtimeAPI != "127.0.0.1:9001" || c.logLevel != slog.LevelInfo {
+	if c.RuntimeAPI != "127.0.0.1:9001" || c.LogLevel != slog.LevelInfo {
 		t.Errorf("config %+v cannot be used to report the error", c)
 	}
 }
 
 func TestAnErrorReadsAsASentence(t *testing.T) {
 	t.Parallel()
-	_, err := parseConfig(environ(map[string]string{
+	_, err := Parse(environment(map[string]string{
 		"AWS_LAMBDA_RUNTIME_API":            "",
 		"CONSUL_MESH_GATEWAY_URI":           "gw:8443,https://gw2:8443",
 		"CONSUL_EXTENSION_DATA_PREFIX":      "/",
@@ -278,7 +279,7 @@ func TestAnErrorReadsAsASentence(t *testing.T) {
 
 func TestWhatIsRequiredIsAskedFor(t *testing.T) {
 	t.Parallel()
-	_, err := parseConfig(nil)
+	_, err := Parse(nil)
 	var got []string
 	for _, line := range lines(err) {
 		name, _, _ := strings.Cut(line, ": not set; accepted: ")
@@ -323,7 +324,7 @@ func TestEachBadValueIsOneErrorOfItsVariable(t *testing.T) {
 		"CONSUL_EXTENSION_METRICS":        {"true", "statsd", "emf,off"},
 	} {
 		for _, value := range values {
-			_, err := parseConfig(environ(map[string]string{name: value}))
+			_, err := Parse(environment(map[string]string{name: value}))
 			got := lines(err)
 			if len(got) != 1 || !strings.HasPrefix(got[0], name+": ") {
 				t.Errorf("%s=%q: errors %q, want one of that variable", name, value, got)
@@ -334,7 +335,7 @@ func TestEachBadValueIsOneErrorOfItsVariable(t *testing.T) {
 
 func TestAnErrorDoesNotHideAnother(t *testing.T) {
 	t.Parallel()
-	_, err := parseConfig(environ(map[string]string{
+	_, err := Parse(environment(map[string]string{
 		"AWS_LAMBDA_FUNCTION_NAME":          "a.b",
 		"CONSUL_SERVICE_NAMESPACE":          "a.b",
 		"CONSUL_EXTENSION_DATA_PREFIX":      "x",
@@ -362,8 +363,8 @@ func TestAForeignValueOfASharedVariableIsOneWarningAndTheDefault(t *testing.T) {
 	t.Parallel()
 	for _, name := range foreign {
 		c := mustParse(t, map[string]string{name: "WARNING"})
-		if c.logLevel != slog.LevelInfo || c.trace || len(c.warnings) != 1 || !strings.HasPrefix(c.warnings[0], name+`: "WARNING" is not `) {
-			t.Errorf("%s: level %v, trace %v, warnings %q", name, c.logLevel, c.trace, c.warnings)
+		if c.LogLevel != slog.LevelInfo || c.Trace || len(c.Warnings) != 1 || !strings.HasPrefix(c.Warnings[0], name+`: "WARNING" is not `) {
+			t.Errorf("%s: level %v, trace %v, warnings %q", name, c.LogLevel, c.Trace, c.Warnings)
 		}
 	}
 }
@@ -373,8 +374,8 @@ func TestLogLevelsAreTakenInAnyCase(t *testing.T) {
 	for value, want := range map[string]slog.Level{
 		"trace": -8, "DEBUG": slog.LevelDebug, "Info": slog.LevelInfo, "wArn": slog.LevelWarn, "error": slog.LevelError, " off ": math.MaxInt,
 	} {
-		if c := mustParse(t, map[string]string{"LOG_LEVEL": value}); c.logLevel != want || c.warnings != nil {
-			t.Errorf("%q: level %d, warnings %q", value, c.logLevel, c.warnings)
+		if c := mustParse(t, map[string]string{"LOG_LEVEL": value}); c.LogLevel != want || c.Warnings != nil {
+			t.Errorf("%q: level %d, warnings %q", value, c.LogLevel, c.Warnings)
 		}
 	}
 }
@@ -385,21 +386,21 @@ func TestARepeatedEntryCountsOnceWithAWarning(t *testing.T) {
 		"CONSUL_MESH_GATEWAY_URI":    "gw:1,GW:1,[::1]:2,[0:0::1]:2,gw:2,10.0.0.1:3,[::ffff:10.0.0.1]:3,gw.example.:4",
 		"CONSUL_EXTENSION_BIND_ADDR": "127.0.0.1,::ffff:127.0.0.1",
 	})
-	if want := []string{"gw:1", "[::1]:2", "gw:2", "10.0.0.1:3", "gw.example.:4"}; !slices.Equal(c.gateways, want) {
-		t.Errorf("gateways %q, want %q", c.gateways, want)
+	if want := []string{"gw:1", "[::1]:2", "gw:2", "10.0.0.1:3", "gw.example.:4"}; !slices.Equal(c.Gateways, want) {
+		t.Errorf("gateways %q, want %q", c.Gateways, want)
 	}
-	if want := []netip.Addr{netip.MustParseAddr("127.0.0.1")}; !slices.Equal(c.bindAddrs, want) {
-		t.Errorf("bind addresses %v, want %v", c.bindAddrs, want)
+	if want := []netip.Addr{netip.MustParseAddr("127.0.0.1")}; !slices.Equal(c.BindAddrs, want) {
+		t.Errorf("bind addresses %v, want %v", c.BindAddrs, want)
 	}
-	if len(c.warnings) != 4 || !strings.Contains(c.warnings[0], `CONSUL_MESH_GATEWAY_URI: "GW:1" is there twice`) {
-		t.Errorf("warnings %q", c.warnings)
+	if len(c.Warnings) != 4 || !strings.Contains(c.Warnings[0], `CONSUL_MESH_GATEWAY_URI: "GW:1" is there twice`) {
+		t.Errorf("warnings %q", c.Warnings)
 	}
 }
 
 // ::1 may be missing in a sandbox where nobody asked for it.
 func TestAnAddressThatWasAskedForIsNotADefault(t *testing.T) {
 	t.Parallel()
-	if c := mustParse(t, map[string]string{"CONSUL_EXTENSION_BIND_ADDR": "127.0.0.1,::1"}); c.bindDefault {
+	if c := mustParse(t, map[string]string{"CONSUL_EXTENSION_BIND_ADDR": "127.0.0.1,::1"}); c.BindDefault {
 		t.Error("what was asked for is taken for the default")
 	}
 }
@@ -411,8 +412,8 @@ func TestAnExceptionHoldsForEveryUpstreamOfItsService(t *testing.T) {
 		"CONSUL_EXTENSION_WARM_CONNECTIONS": "3,db=0,db.shop=2",
 	})
 	var got []int
-	for _, u := range c.upstreams {
-		got = append(got, c.spares(u))
+	for _, u := range c.Upstreams {
+		got = append(got, c.Spares(u))
 	}
 	if want := []int{0, 0, 0, 2, 3}; !slices.Equal(got, want) {
 		t.Errorf("spares %v, want %v", got, want)
@@ -422,8 +423,8 @@ func TestAnExceptionHoldsForEveryUpstreamOfItsService(t *testing.T) {
 func TestTheMemorySizeIsZeroUnlessItIsOne(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]int{"128": 128, "1048576": 1048576, "1048577": 0, "0": 0, "-1": 0, "lots": 0, "": 0, "99999999999999999999": 0} {
-		if c := mustParse(t, map[string]string{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": value}); c.functionMemoryMB != want {
-			t.Errorf("%q: %d MB, want %d", value, c.functionMemoryMB, want)
+		if c := mustParse(t, map[string]string{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": value}); c.MemoryMB != want {
+			t.Errorf("%q: %d MB, want %d", value, c.MemoryMB, want)
 		}
 	}
 }
@@ -431,16 +432,16 @@ func TestTheMemorySizeIsZeroUnlessItIsOne(t *testing.T) {
 func TestAMistypedSettingIsAWarning(t *testing.T) {
 	t.Parallel()
 	c := mustParse(t, map[string]string{"CONSUL_EXTENSION_DAIL_TIMEOUT": "1s", "CONSUL_HTTP_ADDR": "x", "CONSUL_EXTENSION_STRICT": "true"})
-	if want := []string{"CONSUL_EXTENSION_DAIL_TIMEOUT: not a setting of this version; it is ignored"}; !slices.Equal(c.warnings, want) {
-		t.Errorf("warnings %q, want %q", c.warnings, want)
+	if want := []string{"CONSUL_EXTENSION_DAIL_TIMEOUT: not a setting of this version; it is ignored"}; !slices.Equal(c.Warnings, want) {
+		t.Errorf("warnings %q, want %q", c.Warnings, want)
 	}
 }
 
 func TestTheFirstOfTwoEqualNamesCountsAsForGetenv(t *testing.T) {
 	t.Parallel()
-	c, err := parseConfig(append(environ(nil), "CONSUL_REFRESH_FREQUENCY=1m", "CONSUL_REFRESH_FREQUENCY=2m", "NOVALUE"))
-	if err != nil || c.refresh != time.Minute {
-		t.Errorf("refresh %v, error %v", c.refresh, err)
+	c, err := Parse(append(environment(nil), "CONSUL_REFRESH_FREQUENCY=1m", "CONSUL_REFRESH_FREQUENCY=2m", "NOVALUE"))
+	if err != nil || c.Refresh != time.Minute {
+		t.Errorf("refresh %v, error %v", c.Refresh, err)
 	}
 }
 
@@ -460,9 +461,9 @@ func FuzzConfig(f *testing.F) {
 	f.Add(uint8(slices.Index(names, "CONSUL_EXTENSION_IDLE_TIMEOUT")), "1h1m1.5s")
 	f.Fuzz(func(t *testing.T, which uint8, value string) {
 		name := names[int(which)%len(names)]
-		c, err := parseConfig(environ(map[string]string{name: value}))
-		if c.runtimeAPI != "127.0.0.1:9001" {
-			t.Errorf("runtime API %q", c.runtimeAPI)
+		c, err := Parse(environment(map[string]string{name: value}))
+		if c.RuntimeAPI != "127.0.0.1:9001" {
+			t.Errorf("runtime API %q", c.RuntimeAPI)
 		}
 		for _, line := range lines(err) {
 			if !strings.HasPrefix(line, name+": ") {
@@ -477,36 +478,36 @@ func FuzzConfig(f *testing.F) {
 				t.Errorf("%s=%q: %s is %d", name, value, what, v)
 			}
 		}
-		between("refresh", int64(c.refresh), int64(time.Second), math.MaxInt64)
-		between("proxyTimeout", int64(c.proxyTimeout), int64(time.Millisecond), math.MaxInt64)
-		between("dialTimeout", int64(c.dialTimeout), int64(10*time.Millisecond), int64(15*time.Minute))
-		between("warmMaxIdle", int64(c.warmMaxIdle), int64(time.Second), int64(5*time.Minute))
-		between("maxConns", int64(c.maxConns), 1, math.MaxUint16)
-		between("functionMemoryMB", int64(c.functionMemoryMB), 0, 1<<20)
-		for _, d := range []time.Duration{c.idleTimeout, c.maxAge} {
+		between("refresh", int64(c.Refresh), int64(time.Second), math.MaxInt64)
+		between("proxyTimeout", int64(c.ProxyTimeout), int64(time.Millisecond), math.MaxInt64)
+		between("dialTimeout", int64(c.DialTimeout), int64(10*time.Millisecond), int64(15*time.Minute))
+		between("warmMaxIdle", int64(c.WarmMaxIdle), int64(time.Second), int64(5*time.Minute))
+		between("maxConns", int64(c.MaxConnections), 1, math.MaxUint16)
+		between("functionMemoryMB", int64(c.MemoryMB), 0, 1<<20)
+		for _, d := range []time.Duration{c.IdleTimeout, c.MaxAge} {
 			if d != 0 {
 				between("a timeout that is on", int64(d), int64(time.Second), math.MaxInt64)
 			}
 		}
-		for _, u := range c.upstreams {
-			between("spares", int64(c.spares(u)), 0, 32)
+		for _, u := range c.Upstreams {
+			between("spares", int64(c.Spares(u)), 0, 32)
 		}
-		if len(c.gateways) == 0 || len(c.bindAddrs) == 0 || c.service.IsZero() || !strings.HasPrefix(c.parameterPath, "/") {
+		if len(c.Gateways) == 0 || len(c.BindAddrs) == 0 || c.Service.IsZero() || !strings.HasPrefix(c.ParameterPath, "/") {
 			t.Errorf("%s=%q: incomplete config %+v", name, value, c)
 		}
 		var addrs []string
-		for _, addr := range c.bindAddrs {
+		for _, addr := range c.BindAddrs {
 			addrs = append(addrs, addr.String())
 		}
 		again := mustParse(t, map[string]string{
-			"CONSUL_MESH_GATEWAY_URI":             strings.Join(c.gateways, ","),
+			"CONSUL_MESH_GATEWAY_URI":             strings.Join(c.Gateways, ","),
 			"CONSUL_EXTENSION_BIND_ADDR":          strings.Join(addrs, ","),
-			"CONSUL_REFRESH_FREQUENCY":            c.refresh.String(),
-			"CONSUL_EXTENSION_IDLE_TIMEOUT":       c.idleTimeout.String(),
-			"CONSUL_EXTENSION_MAX_CONNECTION_AGE": c.maxAge.String(),
+			"CONSUL_REFRESH_FREQUENCY":            c.Refresh.String(),
+			"CONSUL_EXTENSION_IDLE_TIMEOUT":       c.IdleTimeout.String(),
+			"CONSUL_EXTENSION_MAX_CONNECTION_AGE": c.MaxAge.String(),
 		})
-		if !slices.Equal(again.gateways, c.gateways) || !slices.Equal(again.bindAddrs, c.bindAddrs) ||
-			again.refresh != c.refresh || again.idleTimeout != c.idleTimeout || again.maxAge != c.maxAge {
+		if !slices.Equal(again.Gateways, c.Gateways) || !slices.Equal(again.BindAddrs, c.BindAddrs) ||
+			again.Refresh != c.Refresh || again.IdleTimeout != c.IdleTimeout || again.MaxAge != c.MaxAge {
 			t.Errorf("%s=%q: read %+v again as %+v", name, value, c, again)
 		}
 	})
@@ -515,10 +516,10 @@ func FuzzConfig(f *testing.F) {
 // BenchmarkParseConfig asks what the configuration costs before the extension registers. It cannot see the first run
 // of a new process.
 func BenchmarkParseConfig(b *testing.B) {
-	env := environ(nil)
+	env := environment(nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := parseConfig(env); err != nil {
+		if _, err := Parse(env); err != nil {
 			b.Fatal(err)
 		}
 	}
