@@ -31,7 +31,7 @@ const (
 )
 
 // testWorlds are built for tests and for the person's command: they hold certificate authorities, fake clouds and fault knobs.
-var testWorlds = []string{"./internal/lab/...", "./internal/certtest/...", "./internal/clock/clocktest", "./bench/...", "./fuzz/..."}
+var testWorlds = []string{"./internal/lab/...", "./internal/certtest/...", "./internal/clock/clocktest", "./internal/soak", "./bench/...", "./fuzz/..."}
 
 var rules = []rule{
 	{
@@ -92,8 +92,9 @@ var rules = []rule{
 	},
 	{
 		"the AWS SDK is for adapters and mains",
-		"one file speaks to one service, everything else sees our own types: the SDK can be replaced, faked and measured there",
-		importedOnlyBy([]string{awsSDK + "/...", smithy}, "./internal/paramstore", "./internal/lambdaapi", "./cmd/*"),
+		"one file speaks to one service, everything else sees our own types: the SDK can be replaced, faked and measured there. " +
+			"assemble is the part of a main that two of them share",
+		importedOnlyBy([]string{awsSDK + "/...", smithy}, "./internal/paramstore", "./internal/lambdaapi", "./internal/assemble", "./cmd/*"),
 	},
 	{
 		"consul/api is for its adapter and mains",
@@ -109,7 +110,7 @@ var rules = []rule{
 		"test worlds stay out of the product",
 		"they hold certificate authorities, fault knobs and clocks that are set; no shipped path may reach one (tests may)",
 		importedOnlyBy([]string{"./internal/lab/...", "./internal/certtest/...", "./internal/clock/clocktest"},
-			"./internal/lab/...", "./internal/certtest/...", "./bench/...", "./fuzz/...", "./cmd/consul-lambda"),
+			"./internal/lab/...", "./internal/certtest/...", "./internal/soak", "./bench/...", "./fuzz/...", "./cmd/consul-lambda"),
 	},
 	{
 		"the extension binary is small and holds no tests",

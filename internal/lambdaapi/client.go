@@ -25,6 +25,8 @@ type Config struct {
 	AWS aws.Config
 	// Rates are the limits on our side.
 	Rates Rates
+	// PageSize is how many functions ListFunctions is asked for at once, where the tagging API is not permitted. Zero: 50, the most.
+	PageSize int
 	// Timeout bounds each call of an API with its retries, in addition to the context. Zero: 30 s. Negative: the context alone.
 	Timeout time.Duration
 	// Log is told once when the tagging API is not permitted, and of looks that stop early. Nil: discarded.
@@ -41,9 +43,11 @@ type Client struct {
 	tagging *resourcegroupstaggingapi.Client
 	sts     *sts.Client
 	region  string
-	timeout time.Duration
-	log     *slog.Logger
-	retryer aws.RetryerV2
+
+	pageSize int32
+	timeout  time.Duration
+	log      *slog.Logger
+	retryer  aws.RetryerV2
 
 	control, getFunction, tag *rate.Limiter // nil: no limit
 	sayDenied                 sync.Once
@@ -58,6 +62,7 @@ func New(cfg Config) *Client {
 		tagging:     resourcegroupstaggingapi.NewFromConfig(cfg.AWS),
 		sts:         sts.NewFromConfig(cfg.AWS),
 		region:      cfg.AWS.Region,
+		pageSize:    int32(min(cmp.Or(cfg.PageSize, mostAny), mostAny)),
 		timeout:     cmp.Or(cfg.Timeout, defaultTimeout),
 		log:         cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
 		retryer:     newRetryer(maxBackoff),

@@ -180,7 +180,7 @@ func (a *Client) names(ctx context.Context, marker string) (names []string, next
 	c := a.call(call{limiter: a.control, op: "ListFunctions", about: "of " + a.region, permission: "lambda:ListFunctions on *"})
 	ctx, cancel := a.bound(ctx)
 	defer cancel()
-	in := &lambda.ListFunctionsInput{MaxItems: aws.Int32(mostAny)}
+	in := &lambda.ListFunctionsInput{MaxItems: aws.Int32(a.pageSize)}
 	if marker != "" {
 		in.Marker = &marker
 	}

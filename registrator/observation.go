@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package registrator
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/consul-lambda/consul-lambda/mesh"
+)
+
+// observation is everything that a plan is made of. Nothing of it is inferred: what could not be read is not in it, and a plan has
+// no way to take that for absence (G2).
+type observation struct {
+	at         time.Time
+	owner      Owner
+	node       string
+	place      placement
+	scope      Scope
+	policy     Policy
+	maxDeletes int           // 0: the default
+	slack      time.Duration // how long a new leaf takes at most to get to a function: schedule + refresh
+
+	functions map[string]sight // by name; a function that is not here was not looked at
+	nodes     map[Realm]Node
+	instances map[Key][]Instance
+	entries   map[Key]Defaults
+	elsewhere map[Key]bool  // asked where something is to be created only
+	unasked   map[Key]error // what could not be asked of these: nothing is done about them
+	roots     Roots
+	peers     map[string][]mesh.DocumentPeer // by partition
+	documents look
+	asked     map[Key]time.Time // when Consul was last asked for this leaf
+	heartbeat heartbeat         // the last one
+}
+
+// sight is what is known of a function.
+type sight struct {
+	function  Function
+	confirmed bool  // read by itself, not from a listing that may lag
+	gone      bool  // AWS says that there is none of that name; always confirmed
+	err       error // it could not be read: nothing is known
+}
+
+// look is what was seen of the store of documents.
+type look struct {
+	seen map[string]Stored // by path
+	from time.Time         // when it began
+	// whole: seen has all that was stored when the look began. It need not have been one run's.
+	whole bool
+	// orphans: this run also looks for documents that nobody owns.
+	orphans bool
+}
+
+// holding is a service of ours as it is registered.
+type holding struct {
+	Instance
+	function ARN    // zero: the meta does not say
+	alias    string // of function
+	adopted  bool   // from the predecessor, by this run
+	stored   stored
+}
+
+// inScope says whether the run looks at that function.
+func (o *observation) inScope(name string) bool {
+	return o.scope.full() || slices.Contains(o.scope.Functions, name)
+}
+
+// hold says whose the service-defaults entry of k is, with what is wrong with one that cannot be read.
+func (o *observation) hold(k Key) (entry, hold, error) {
+	d, ok := o.entries[k]
+	if !ok {
+		return newEntry(k), holdNone, nil
+	}
+	e, err := readEntry(d.Raw)
+	if err != nil {
+		return entry{}, holdForeign, err
+	}
+	return e, e.hold(o.owner), nil
+}
+
+// holdings finds the services that are ours (G5): on our node, with our tag, and with our owner in the meta. One of the predecessor
+// has no owner in the meta; it is ours if its service-defaults invoke a function of our account and region, for two accounts may
+// share the node.
+func (o *observation) holdings() map[Key]holding {
+	found := make(map[Key]holding)
+	for k, instances := range o.instances {
+		for _, i := range instances {
+			if h, ok := o.holding(i); ok {
+				// Two are possible only if somebody copied one of ours: the one with the service's own name is kept up.
+				if _, taken := found[k]; !taken || i.ID == k.Service.Name() {
+					found[k] = h
+				}
+			}
+		}
+	}
+	return found
+}
+
+func (o *observation) holding(i Instance) (holding, bool) {
+	if !slices.Contains(i.Tags, ServiceTag) {
+		return holding{}, false
+	}
+	h := holding{Instance: i, stored: readStored(i.Meta)}
+	switch owner := i.Meta[metaOwner]; owner {
+	case o.owner.String():
+		if function, alias, err := ParseQualifiedARN(i.Meta[metaFunction]); err == nil && function.Owner() == o.owner {
+			h.function, h.alias = function, alias
+		}
+		return h, true
+	case "":
+		e, whose, _ := o.hold(i.Key)
+		function, alias := e.arn()
+		if whose != holdLegacy && whose != holdOurs || function.IsZero() {
+			return holding{}, false
+		}
+		h.function, h.alias, h.adopted, h.stored = function, alias, true, stored{}
+		return h, true
+	}
+	return holding{}, false
+}
+
+// remnants finds the service-defaults that are marked as ours and belong to no service of ours: what a run left that did not get to
+// its end.
+func (o *observation) remnants(held map[Key]holding) map[Key]ARN {
+	found := make(map[Key]ARN)
+	for k := range o.entries {
+		if _, ok := held[k]; ok {
+			continue
+		}
+		if e, whose, _ := o.hold(k); whose == holdOurs {
+			if function, _ := e.arn(); !function.IsZero() {
+				found[k] = function
+			}
+		}
+	}
+	return found
+}
+
+// wishes reads the tags of every function that is known.
+func (o *observation) wishes() map[string]wish {
+	found := make(map[string]wish, len(o.functions))
+	for name, s := range o.functions {
+		switch {
+		case s.err != nil || !o.inScope(name):
+		case s.gone:
+			found[name] = wish{why: "AWS has no such function"}
+		default:
+			found[name] = o.place.wish(s.function)
+		}
+	}
+	return found
+}
+
+// strays finds the documents that a registrator wrote, and others, for which there is no service: by function name. It is asked of
+// a whole look only.
+func (o *observation) strays(held map[Key]holding, wishes map[string]wish) map[string]Stored {
+	if !o.documents.whole || !o.documents.orphans || !o.scope.full() {
+		return nil
+	}
+	used := make(map[string]bool)
+	for k := range held {
+		if path, err := k.Service.ParameterPath(o.place.prefix); err == nil {
+			used[path] = true
+		}
+	}
+	for _, w := range wishes {
+		for _, r := range w.records {
+			used[r.Document] = true
+		}
+	}
+	found := make(map[string]Stored)
+	for path, s := range o.documents.seen {
+		parts := strings.Split(strings.TrimPrefix(path, o.place.prefix+"/"), "/")
+		if used[path] || len(parts) != 3 || !slices.Contains(o.place.partitions, unlessDefault(parts[0])) || !functionPattern.MatchString(parts[2]) {
+			continue
+		}
+		found[path] = s
+	}
+	return found
+}
+
+// strayName is the function that a stray document was for.
+func strayName(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package registrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/consul-lambda/consul-lambda/mesh"
+)
+
+const (
+	// lookEvery is the pause between two whole looks at the store, and the age at which the list of datacenters is read anew.
+	lookEvery = 6 * time.Hour
+
+	// doubt is how long a listing is not believed about a function that was read by itself: the tagging API promises no time by which
+	// a change shows, and must not undo what an event's run has just done.
+	doubt = 15 * time.Minute
+
+	// confirmBudget is how many functions are read to confirm what a listing does not show, where the listing is known to be a part
+	// only: without the tagging API that is most of what is registered, and each run takes its turn at some.
+	confirmBudget = 50
+)
+
+// memory is what a process keeps from run to run. All of it may be lost: it saves calls, and decides nothing. The zero value
+// remembers nothing.
+type memory struct {
+	datacenters   []string
+	datacentersAt time.Time
+	from          string               // where the listing of functions goes on
+	token         string               // where the rotation through the store goes on
+	pages         map[string]Stored    // what the rotation has seen so far
+	pagesFrom     time.Time            // when it began
+	looked        time.Time            // the last whole look
+	lookAgain     bool                 // whatever the heartbeat says of the last look
+	recent        map[string]time.Time // functions that were read by themselves
+	confirmed     string               // the last function in turn that was confirmed
+}
+
+// observe reads everything a plan for scope is made of, or gives an error that wraps ErrObserve or ErrOwner: what was read by then
+// is not used (G2). It returns what the process is to remember if the plan is carried out.
+func (r *Registrator) observe(ctx context.Context, scope Scope) (*observation, memory, error) {
+	mem := r.memory
+	mem.recent = maps.Clone(mem.recent)
+	if mem.recent == nil {
+		mem.recent = make(map[string]time.Time)
+	}
+	o := &observation{
+		at: r.now(), owner: r.cfg.Owner, node: r.cfg.Node, scope: scope, policy: r.cfg.Policy, maxDeletes: r.cfg.MaxDeletes,
+		slack:     r.cfg.Schedule + r.cfg.Refresh,
+		functions: make(map[string]sight), nodes: make(map[Realm]Node), instances: make(map[Key][]Instance),
+		entries: make(map[Key]Defaults), elsewhere: make(map[Key]bool), unasked: make(map[Key]error),
+		peers: make(map[string][]mesh.DocumentPeer), asked: r.askedBefore(),
+	}
+	v := &observer{Registrator: r, observation: o, mem: &mem}
+	for _, step := range []func(context.Context) error{v.datacenters, v.listings, v.store, v.confirm, v.names} {
+		if err := step(ctx); err != nil {
+			if !errors.Is(err, ErrOwner) {
+				err = fmt.Errorf("%w: %w", ErrObserve, err)
+			}
+			return nil, memory{}, err
+		}
+	}
+	return o, mem, nil
+}
+
+// observer fills one observation.
+type observer struct {
+	*Registrator
+	*observation
+	mem      *memory
+	mu       sync.Mutex // what the goroutines of a step write
+	complete bool       // the listing of functions was whole
+}
+
+// datacenters places the tags. The list is kept for hours, for it changes about never.
+func (v *observer) datacenters(ctx context.Context) error {
+	if age := v.at.Sub(v.mem.datacentersAt); v.mem.datacenters == nil || age < 0 || age >= lookEvery {
+		found, err := v.cfg.Consul.Datacenters(ctx)
+		if err != nil {
+			return fmt.Errorf("listing datacenters: %w", err)
+		}
+		if len(found) == 0 {
+			return errors.New("listing datacenters: Consul names none")
+		}
+		v.mem.datacenters, v.mem.datacentersAt = found, v.at
+	}
+	v.place = placement{
+		datacenter: v.cfg.Datacenter, datacenters: v.mem.datacenters, enterprise: v.cfg.Enterprise,
+		partitions: v.cfg.Partitions, prefix: v.cfg.DataPrefix,
+	}
+	if d := v.cfg.Datacenter; d != "" && !slices.Contains(v.mem.datacenters, d) {
+		return fmt.Errorf("datacenter %q: want one of Consul's: %s", d, partitionList(v.mem.datacenters))
+	}
+	return nil
+}
+
+// realms are all parts of Consul in which services may be ours; the first carries the heartbeat.
+func (p placement) realms() []Realm {
+	datacenters := p.datacenters
+	if p.datacenter != "" {
+		datacenters = []string{p.datacenter}
+	}
+	var realms []Realm
+	for _, d := range datacenters {
+		for _, partition := range p.partitions {
+			realms = append(realms, Realm{Datacenter: p.key(d), Partition: partition})
+		}
+	}
+	return realms
+}
+
+// listings reads AWS's and Consul's side at the same time.
+func (v *observer) listings(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(v.cfg.Concurrency)
+	for _, realm := range v.place.realms() {
+		g.Go(func() error { return v.services(ctx, realm) })
+		g.Go(func() error { return v.defaults(ctx, realm) })
+	}
+	if v.cfg.DataPrefix != "" {
+		g.Go(func() error { return v.trust(ctx) })
+		for _, partition := range v.cfg.Partitions {
+			g.Go(func() error { return v.peerings(ctx, partition) })
+		}
+	}
+	if v.scope.full() {
+		g.Go(func() error { return v.list(ctx) })
+	} else {
+		for _, name := range v.scope.Functions {
+			g.Go(func() error { return v.get(ctx, name) })
+		}
+	}
+	return g.Wait()
+}
+
+func (v *observer) services(ctx context.Context, realm Realm) error {
+	node, instances, err := v.cfg.Consul.Services(ctx, realm, v.cfg.Node)
+	if err != nil {
+		return fmt.Errorf("listing the services of node %s in %v: %w", v.cfg.Node, realm, err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.nodes[realm] = node
+	for _, i := range instances {
+		i.Datacenter = realm.Datacenter
+		v.instances[i.Key] = append(v.instances[i.Key], i)
+	}
+	return nil
+}
+
+func (v *observer) defaults(ctx context.Context, realm Realm) error {
+	entries, err := v.cfg.Consul.Defaults(ctx, realm)
+	if err != nil {
+		return fmt.Errorf("listing service-defaults in %v: %w", realm, err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, d := range entries {
+		d.Datacenter = realm.Datacenter
+		v.entries[d.Key] = d
+	}
+	return nil
+}
+
+func (v *observer) trust(ctx context.Context) error {
+	roots, err := v.cfg.Consul.Roots(ctx)
+	if err != nil {
+		return fmt.Errorf("listing root certificates: %w", err)
+	}
+	if len(roots.PEM) == 0 || roots.TrustDomain == "" {
+		return errors.New("listing root certificates: Consul gave none, or no trust domain: is its service mesh enabled?")
+	}
+	v.roots = roots
+	return nil
+}
+
+func (v *observer) peerings(ctx context.Context, partition string) error {
+	peers, err := v.cfg.Consul.Peers(ctx, partition)
+	if err != nil {
+		return fmt.Errorf("listing peerings: %w", err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.peers[partition] = sortedPeers(peers)
+	return nil
+}
+
+func (v *observer) list(ctx context.Context) error {
+	listing, err := v.cfg.Functions.List(ctx, v.mem.from)
+	if err != nil {
+		return fmt.Errorf("listing functions: %w", err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, f := range listing.Functions {
+		if f.ARN.Owner() != v.owner {
+			return v.notOurs(f)
+		}
+		v.functions[f.ARN.Name()] = sight{function: f}
+	}
+	v.complete = v.mem.from == "" && listing.Next == ""
+	v.mem.from = listing.Next
+	return nil
+}
+
+func (v *observer) notOurs(f Function) error {
+	return fmt.Errorf("%w: AWS shows %v: want functions of %v", ErrOwner, f.ARN, v.owner)
+}
+
+// get reads one function by itself. That it cannot be read is known of that function only (G10).
+func (v *observer) get(ctx context.Context, name string) error {
+	f, err := v.cfg.Functions.Get(ctx, name)
+	if ctx.Err() != nil {
+		return fmt.Errorf("reading function %s: %w", name, ctx.Err())
+	}
+	s := sight{function: f, confirmed: true}
+	switch {
+	case errors.Is(err, ErrNoFunction):
+		s = sight{confirmed: true, gone: true}
+	case err != nil:
+		s = sight{err: err}
+	case f.ARN.Owner() != v.owner:
+		return v.notOurs(f)
+	case f.ARN.Name() != name:
+		s = sight{err: fmt.Errorf("AWS answered with function %s", f.ARN.Name())}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.functions[name] = s
+	if s.confirmed {
+		v.mem.recent[name] = v.at
+	}
+	return nil
+}
+
+// store looks at a page of what is stored, or at all of it when that is due (G4). An event's run does not look.
+func (v *observer) store(ctx context.Context) error {
+	if v.cfg.DataPrefix == "" || !v.scope.full() {
+		return nil
+	}
+	v.heartbeat = readHeartbeat(v.nodes[v.place.realms()[0]], v.owner)
+	looked := v.mem.looked
+	if v.heartbeat.Looked.After(looked) {
+		looked = v.heartbeat.Looked
+	}
+	age := v.at.Sub(looked)
+	v.documents.orphans = v.mem.lookAgain || age < 0 || age >= lookEvery
+	if v.documents.orphans {
+		v.mem.token, v.mem.looked, v.mem.lookAgain = "", v.at, false
+	} else {
+		v.mem.looked = looked
+	}
+	for first := true; first || v.documents.orphans && v.mem.token != ""; first = false {
+		if v.mem.token == "" {
+			v.mem.pages, v.mem.pagesFrom = make(map[string]Stored), v.at
+		} else if first {
+			v.mem.pages = maps.Clone(v.mem.pages)
+		}
+		page, next, err := v.cfg.Documents.Page(ctx, v.mem.token)
+		if err != nil {
+			v.Registrator.memory.token = "" // a token that is not valid any more must not fail every run
+			return fmt.Errorf("looking at the store: %w", err)
+		}
+		v.documents.seen, v.documents.from = make(map[string]Stored, len(page)), v.at
+		for _, s := range page {
+			v.documents.seen[s.Path], v.mem.pages[s.Path] = s, s
+		}
+		v.mem.token = next
+	}
+	if v.mem.token == "" {
+		v.documents.seen, v.documents.from, v.documents.whole = v.mem.pages, v.mem.pagesFrom, true
+	}
+	return nil
+}
+
+// confirm reads by themselves the functions of which something might be deleted, and those that were so read a moment ago.
+func (v *observer) confirm(ctx context.Context) error {
+	held, wishes := v.holdings(), v.wishes()
+	certain, turn := make(map[string]bool), make(map[string]bool)
+	ask := func(name string, wanted bool) {
+		s, known := v.functions[name]
+		switch {
+		case !functionPattern.MatchString(name) || !v.inScope(name) || s.confirmed || s.err != nil:
+		case !known && !v.complete:
+			turn[name] = true
+		case !known || !wanted && wishes[name].err == nil:
+			certain[name] = true
+		}
+	}
+	for k, h := range held {
+		ask(h.function.Name(), wishes[h.function.Name()].wants(k))
+	}
+	for k, function := range v.remnants(held) {
+		ask(function.Name(), wishes[function.Name()].wants(k))
+	}
+	for path, s := range v.strays(held, wishes) {
+		if s.Ours {
+			ask(strayName(path), len(wishes[strayName(path)].records) > 0)
+		}
+	}
+	for name, at := range v.mem.recent {
+		if age := v.at.Sub(at); age < 0 || age >= doubt {
+			delete(v.mem.recent, name)
+		} else if s, known := v.functions[name]; known && !s.confirmed && s.err == nil {
+			certain[name] = true
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(v.cfg.Concurrency)
+	for _, name := range slices.Sorted(maps.Keys(certain)) {
+		g.Go(func() error { return v.reread(ctx, name) })
+	}
+	for _, name := range v.inTurn(slices.Sorted(maps.Keys(turn))) {
+		g.Go(func() error { return v.reread(ctx, name) })
+	}
+	return g.Wait()
+}
+
+// reread gets a function without making its next run do so again: only an event's function is in doubt.
+func (v *observer) reread(ctx context.Context, name string) error {
+	v.mu.Lock()
+	at, recent := v.mem.recent[name]
+	v.mu.Unlock()
+	if err := v.get(ctx, name); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if w, s := v.place.wish(v.functions[name].function), v.functions[name]; recent {
+		v.mem.recent[name] = at
+	} else if !s.gone && w.why == "" {
+		delete(v.mem.recent, name)
+	}
+	return nil
+}
+
+// inTurn takes as many names as the budget allows, from where the last run stopped.
+func (v *observer) inTurn(names []string) []string {
+	if len(names) <= confirmBudget {
+		return names
+	}
+	start, _ := slices.BinarySearch(names, v.mem.confirmed+"\x00")
+	names = slices.Concat(names[start:], names[:start])[:confirmBudget]
+	v.mem.confirmed = names[len(names)-1]
+	return names
+}
+
+// names asks, of what may have to be created or merged, whether somebody else has the name.
+func (v *observer) names(ctx context.Context) error {
+	held := v.holdings()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(v.cfg.Concurrency)
+	for _, w := range v.wishes() {
+		for _, r := range w.records {
+			_, ours := held[r.Key]
+			_, whose, _ := v.hold(r.Key)
+			if whose == holdPlain || !ours && len(v.instances[r.Key]) == 0 {
+				g.Go(func() error { return v.name(ctx, r.Key) })
+			}
+		}
+	}
+	return g.Wait()
+}
+
+func (v *observer) name(ctx context.Context, k Key) error {
+	taken, err := v.cfg.Consul.Elsewhere(ctx, k, v.cfg.Node)
+	if ctx.Err() != nil {
+		return fmt.Errorf("asking for the name %v: %w", k, ctx.Err())
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.elsewhere[k] = taken; err != nil {
+		v.unasked[k] = err
+	}
+	return nil
+}
