@@ -40,7 +40,7 @@ func TestFetchMakesExactlyOneAttempt(t *testing.T) {
 	t.Parallel()
 	srv := startSim(t)
 	r := open(t, srv).Reader("/p")
-	for _, f := range []ssmsim.Fault{ssmsim.Throttled(), ssmsim.InternalError(), ssmsim.Reset(), ssmsim.Raw(503, "text/html", "<h1>busy</h1>")} {
+	for _, f := range []ssmsim.Fault{ssmsim.Reset(), ssmsim.Throttled(), ssmsim.InternalError(), ssmsim.Raw(503, "text/html", "<h1>busy</h1>")} {
 		srv.ResetCalls()
 		srv.FailNext("", 1, f)
 		if _, err := r.Fetch(t.Context()); err == nil {
@@ -48,6 +48,24 @@ func TestFetchMakesExactlyOneAttempt(t *testing.T) {
 		}
 		if n := srv.Count(""); n != 1 {
 			t.Errorf("%d attempts, want 1", n)
+		}
+	}
+}
+
+// A store closes connections that were idle while the sandbox was frozen. The first read afterwards must not fail for it: the
+// function may be waiting for the leaf.
+func TestAReadSurvivesAConnectionThatWasClosedMeanwhile(t *testing.T) {
+	t.Parallel()
+	srv := startSim(t)
+	srv.Put("/p", "value")
+	r := open(t, srv).Reader("/p")
+	for range 20 {
+		if _, err := r.Fetch(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		srv.FailNext("", 1, ssmsim.Reset()) // on the connection that was kept
+		if _, err := r.Fetch(t.Context()); err != nil {
+			t.Fatalf("the read on a dead connection: %v", err)
 		}
 	}
 }

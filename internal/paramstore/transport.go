@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -60,7 +61,9 @@ func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 // and closes the connection under the answer. That is seldom on an idle machine
 // and often at a small function's CPU share. Head and body then leave in one
 // write, so in one TLS record. And a request that meets a connection which the
-// server has just closed can be sent again by net/http.
+// server has closed meanwhile, in a freeze for instance, can be sent again by
+// net/http. It does so for a GET; of a POST it must be told that repeating it
+// changes nothing, as it does of one that reads.
 type wholeBody struct{ client *http.Client }
 
 // Do implements aws.HTTPClient.
@@ -75,5 +78,9 @@ func (w wholeBody) Do(req *http.Request) (*http.Response, error) {
 	req = req.WithContext(req.Context()) // a copy: the SDK closes the body of its own
 	req.Body = io.NopCloser(bytes.NewReader(body))
 	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	if strings.HasPrefix(req.Header.Get("X-Amz-Target"), "AmazonSSM.Get") {
+		req.Header = req.Header.Clone()
+		req.Header["Idempotency-Key"] = []string{} // net/http.Transport's sign; without a value it is not sent
+	}
 	return w.client.Do(req)
 }
