@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// The names of the systems that are always there.
+// The names of the systems that are always there. None has a comma: --systems takes several, separated by commas.
 const (
-	Ours        = "consul-lambda"              // as shipped: one spare connection, session resumption
-	OursNoSpare = "consul-lambda, no spare"    // CONSUL_EXTENSION_WARM_CONNECTIONS=0
-	OursFull    = "consul-lambda, no resuming" // and CONSUL_EXTENSION_TLS_RESUMPTION=false
-	Baseline    = "baseline"                   // bench/baseline
-	Direct      = "direct TLS"                 // no proxy
-	Splice      = "plain splice"               // a proxy, no TLS
-	Predecessor = "predecessor"                // what --peer calls HashiCorp's extension, to be compared with
+	Ours        = "consul-lambda"               // as shipped: one spare connection, session resumption
+	OursNoSpare = "consul-lambda (no spare)"    // CONSUL_EXTENSION_WARM_CONNECTIONS=0
+	OursFull    = "consul-lambda (no resuming)" // and CONSUL_EXTENSION_TLS_RESUMPTION=false
+	Baseline    = "baseline"                    // bench/baseline
+	Direct      = "direct TLS"                  // no proxy
+	Splice      = "plain splice"                // a proxy, no TLS
+	Predecessor = "predecessor"                 // what --peer calls HashiCorp's extension, to be compared with
 )
 
 // kind says what a row may ask of a system.

@@ -27,7 +27,7 @@ func benchCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "quick", Usage: "a minute at most, to see that everything works; its figures say little"},
 			&cli.StringSliceFlag{Name: "only", Usage: "rows whose names begin so: connect, pingpong, down, up, parallel, memory, coldstart, share"},
-			&cli.StringSliceFlag{Name: "systems", Usage: "names of systems; all if not given"},
+			&cli.StringSliceFlag{Name: "systems", Usage: "names of systems, as in the report; all if not given"},
 			&cli.StringSliceFlag{Name: "peer", Usage: "NAME=PATH of another extension that reads the same environment; ratios refer to one called " + bench.Predecessor},
 			&cli.IntFlag{Name: "rounds", Usage: "how often everything is measured (default 5)"},
 			&cli.IntFlag{Name: "bulk", Usage: "MiB that each bulk figure of a round moves (default 512)"},

@@ -6,10 +6,13 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/consul-lambda/consul-lambda/bench"
 )
 
 // runBenchCommand runs the command with arguments, and returns what it writes.
@@ -57,6 +60,25 @@ func TestBenchRefusesWhatItCannotMeasure(t *testing.T) {
 	} {
 		if _, err := runBenchCommand(t, c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: %v, want %q", c.args, err, c.want)
+		}
+	}
+}
+
+// The flag's value is split at commas. A row that does not exist is asked for, so that nothing is measured: it is complained
+// about only once all systems were found.
+func TestBenchFindsEverySystemByItsName(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("measures on Linux only")
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{bench.Ours, bench.OursNoSpare, bench.OursFull, bench.Baseline, bench.Direct, bench.Splice}
+	for _, systems := range append(names, strings.Join(names, ",")) {
+		_, err := runBenchCommand(t, "--systems", systems, "--only", "nothing", "--extension", program, "--baseline", program)
+		if err == nil || !strings.Contains(err.Error(), `no row begins with "nothing"`) {
+			t.Errorf("--systems %q: %v", systems, err)
 		}
 	}
 }
