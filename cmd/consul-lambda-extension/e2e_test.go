@@ -271,14 +271,15 @@ type call struct {
 }
 
 type result struct {
-	Status     int    `json:"status"`
-	Reused     bool   `json:"reused"`
-	Body       string `json:"body"`
-	Bytes      int64  `json:"bytes"`
-	SHA256     string `json:"sha256"`
-	SentBytes  int64  `json:"sentBytes"`
-	SentSHA256 string `json:"sentSha256"`
-	Error      string `json:"error"`
+	Status       int     `json:"status"`
+	Reused       bool    `json:"reused"`
+	Milliseconds float64 `json:"ms"`
+	Body         string  `json:"body"`
+	Bytes        int64   `json:"bytes"`
+	SHA256       string  `json:"sha256"`
+	SentBytes    int64   `json:"sentBytes"`
+	SentSHA256   string  `json:"sentSha256"`
+	Error        string  `json:"error"`
 }
 
 // invoke makes the function do the calls, all at a time.
