@@ -21,7 +21,7 @@ import (
 )
 
 // Config is what the environment says, with every default in place. What each variable means for a user, and its
-// default, is in README.md; here is what is accepted.
+// default, is in docs/configuration.md; here is what is accepted.
 //
 // Space around a value, and around the entries of a list, is ignored; an empty value means unset. Words are taken in
 // any case. A list may end in a comma; an entry that is there twice counts once, with a warning.
@@ -88,8 +88,9 @@ func (c *Config) Spares(u mesh.Upstream) int {
 //
 // The error joins all that is wrong, one line each, which names the variable, the value and what is accepted. The
 // Config is of use all the same, to report the error: it has the runtime API's address, the log level and the warnings.
-func Parse(variables []string) (Config, error) {
-	r := environ.New(variables)
+func Parse(variables []string) (Config, error) { return parse(environ.New(variables)) }
+
+func parse(r *environ.Reader) (Config, error) {
 	c := Config{
 		RuntimeAPI:   r.Required("AWS_LAMBDA_RUNTIME_API", "the address that Lambda sets"),
 		Refresh:      environ.Duration("CONSUL_REFRESH_FREQUENCY", 5*time.Minute, environ.Span{Min: time.Second}).From(r),

@@ -56,8 +56,9 @@ type Rates struct {
 // Parse reads a configuration from an environment in the form of os.Environ. It touches nothing else. The error joins all that is
 // wrong, one line each, which names the variable, the value and what is accepted; the log level and the warnings are of use all
 // the same.
-func Parse(variables []string) (Config, error) {
-	r := environ.New(variables)
+func Parse(variables []string) (Config, error) { return parse(environ.New(variables)) }
+
+func parse(r *environ.Reader) (Config, error) {
 	c := Config{
 		NodeName:   r.Required("NODE_NAME", "the name of the catalog's node that carries the functions, such as lambdas"),
 		Datacenter: r.Value("DATACENTER"),
