@@ -8,6 +8,9 @@ var (
 	// ErrNoFunction means that AWS says there is no such function.
 	ErrNoFunction = errors.New("registrator: no such function")
 
+	// ErrDenied means that Consul's token lacks a permission. The error's text has the rule that would give it.
+	ErrDenied = errors.New("registrator: permission denied")
+
 	// ErrConflict means that somebody else changed what was to be written. Nothing was written.
 	ErrConflict = errors.New("registrator: changed by somebody else meanwhile")
 

@@ -34,6 +34,7 @@ const (
 type memory struct {
 	datacenters   []string
 	datacentersAt time.Time
+	peersDenied   map[string]time.Time // partitions whose peerings the token may not see, and when that was found
 	from          string               // where the listing of functions goes on
 	token         string               // where the rotation through the store goes on
 	pages         map[string]Stored    // what the rotation has seen so far
@@ -48,7 +49,10 @@ type memory struct {
 // is not used (G2). It returns what the process is to remember if the plan is carried out.
 func (r *Registrator) observe(ctx context.Context, scope Scope) (*observation, memory, error) {
 	mem := r.memory
-	mem.recent = maps.Clone(mem.recent)
+	mem.recent, mem.peersDenied = maps.Clone(mem.recent), maps.Clone(mem.peersDenied)
+	if mem.peersDenied == nil {
+		mem.peersDenied = make(map[string]time.Time)
+	}
 	if mem.recent == nil {
 		mem.recent = make(map[string]time.Time)
 	}
@@ -183,12 +187,26 @@ func (v *observer) trust(ctx context.Context) error {
 }
 
 func (v *observer) peerings(ctx context.Context, partition string) error {
-	peers, err := v.cfg.Consul.Peers(ctx, partition)
-	if err != nil {
-		return fmt.Errorf("listing peerings: %w", err)
+	v.mu.Lock()
+	denied, found := v.mem.peersDenied[partition]
+	v.mu.Unlock()
+	if age := v.at.Sub(denied); found && age >= 0 && age < lookEvery {
+		return nil
 	}
+	peers, err := v.cfg.Consul.Peers(ctx, partition)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	switch {
+	case errors.Is(err, ErrDenied):
+		// The predecessor's token has no such rule, and needs none to go on as it did: without peers. Consul takes 10 s and more for
+		// the refusal, so it is not asked in every run.
+		v.mem.peersDenied[partition] = v.at
+		v.log.WarnContext(ctx, "peerings are not known: documents name no peers", "partition", partition, "error", err.Error())
+		return nil
+	case err != nil:
+		return fmt.Errorf("listing peerings: %w", err)
+	}
+	delete(v.mem.peersDenied, partition)
 	v.peers[partition] = sortedPeers(peers)
 	return nil
 }

@@ -329,9 +329,9 @@ func (p *planner) upsert(r Record) {
 // conflict says what stands in the way of r; "" if nothing does. See the table of calculate.
 func (p *planner) conflict(r Record, held bool, e entry, whose hold) string {
 	if !held {
-		for _, i := range p.instances[r.Key] {
-			switch owner := i.Meta[metaOwner]; {
-			case !slices.Contains(i.Tags, ServiceTag):
+		if there := p.instances[r.Key]; len(there) > 0 {
+			switch owner := there[0].Meta[metaOwner]; {
+			case !slices.Contains(there[0].Tags, ServiceTag):
 				return "somebody else has registered that name on node " + p.node
 			case owner != "":
 				return "the registrator of " + owner + " has registered that name on node " + p.node

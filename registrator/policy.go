@@ -10,6 +10,7 @@ import (
 // Policy says which changes of a plan are made. The zero value is Sync.
 type Policy int
 
+// The policies.
 const (
 	Sync       Policy = iota // all
 	UpsertOnly               // none that deletes

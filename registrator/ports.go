@@ -90,7 +90,7 @@ type Consul interface {
 	// Leaf asks for a service's leaf in a plain read: Consul hands out the one it has until 90 % of its life are over.
 	Leaf(ctx context.Context, s mesh.Service) (Leaf, error)
 
-	// Peers lists the established peerings of a partition.
+	// Peers lists the established peerings of a partition. An error that wraps ErrDenied means that they cannot be known.
 	Peers(ctx context.Context, partition string) ([]mesh.DocumentPeer, error)
 
 	// PutNode creates or changes the node in a realm, if its index is still n.Index.

@@ -43,7 +43,8 @@ type Config struct {
 	Schedule, Refresh time.Duration
 	// Concurrency is how many changes, or reads, are under way at once. 0: 16.
 	Concurrency int
-	// PutsPerSecond bounds writes to Documents. 0: 3, as the store's default is 10 for the whole account; negative: no bound.
+	// PutsPerSecond bounds writes to Documents (G9). 0: 1, a third of the 3 that AWS grants an account in a region without higher
+	// throughput; negative: no bound.
 	PutsPerSecond float64
 
 	Functions Functions
@@ -62,7 +63,7 @@ const (
 	defaultSchedule      = 10 * time.Minute // the predecessor's Terraform default
 	defaultRefresh       = 5 * time.Minute  // the default of CONSUL_REFRESH_FREQUENCY
 	defaultConcurrency   = 16               // 20 ms calls: 800 a second, more than any API below allows
-	defaultPutsPerSecond = 3
+	defaultPutsPerSecond = 1
 )
 
 // Registrator keeps Consul and the store equal to the tagged functions of one account and region. New makes one.

@@ -12,10 +12,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/certtest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/mesh"
 )
 
 func TestATaggedFunctionIsRegisteredInWhole(t *testing.T) {
@@ -352,6 +354,7 @@ func TestWhatStandsInTheWayOfAName(t *testing.T) {
 		{"nothing, plain grpc entry", nil, entry(`"Protocol":"grpc"`), false, `protocol "grpc"`},
 		{"nothing, unmarked entry for our function", nil, entry(mine), false, "did not put there"},
 		{"nothing, entry for their function", nil, entry(theirs), false, "somebody else"},
+		{"nothing, an entry that another registrator began", nil, entry(`"Meta":{"consul-lambda-owner":"aws:us-east-1:210987654321"}`), false, "somebody else"},
 		{"nothing, an entry that is no object", nil, `[]`, false, "not a JSON object"},
 		{"nothing, taken elsewhere", nil, "", true, "registered on another node"},
 		{"ours", &ours, "", false, ""},
@@ -737,6 +740,11 @@ func TestTheRotationSeesADocumentThatIsGone(t *testing.T) {
 // G9: nothing is begun shortly before the deadline, and what is left is said.
 func TestARunStopsBeforeItsDeadline(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, testDeadline)
+}
+
+func testDeadline(t *testing.T) {
+	t.Helper()
 	a := testAccount(t)
 	for i := range 30 {
 		a.tag(fmt.Sprintf("f%02d", i))
@@ -754,6 +762,98 @@ func TestARunStopsBeforeItsDeadline(t *testing.T) {
 	a.state()
 	run(t, a.registrator())
 	quiet(t, a.registrator())
+}
+
+// G9: the same where calls are slow, in virtual time.
+func TestNothingIsBegunInTheLastMoments(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := testAccount(t)
+		for i := range 100 {
+			a.tag(fmt.Sprintf("f%02d", i))
+		}
+		slow := 2 * time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		r := a.registrator(func(c *Config) { c.DataPrefix, c.Concurrency = "", 1 })
+		a.fault = func(op, _ string) (error, error) {
+			if op == "PutDefaults" {
+				a.mu.Unlock() // begin holds it
+				time.Sleep(slow)
+				a.mu.Lock()
+			}
+			return nil, nil
+		}
+		result, err := r.Run(ctx, Scope{})
+		if err != nil || result.Created != 25 || result.Skipped != 75 {
+			t.Errorf("in 50 s of 60 at 2 s each: created %d, left %d, error %v", result.Created, result.Skipped, err)
+		}
+	})
+}
+
+// A service that cannot be registered where it has moved to stays where it was.
+func TestAServiceThatCannotMoveStays(t *testing.T) {
+	t.Parallel()
+	a := testAccount(t)
+	a.dcs = []string{"dc1", "dc2"}
+	a.tag("web")
+	r := a.registrator()
+	run(t, r)
+	a.tag("web", "datacenter", "dc2")
+	taken := service(t, "web")
+	taken.Datacenter = "dc2"
+	a.set("other-node", Instance{Key: taken, ID: "web"})
+	if result := run(t, r); result.Deleted != 0 || !mentions(result.Warnings, "another node") {
+		t.Errorf("result %+v", result)
+	}
+}
+
+// G5: Consul tells instances of a node apart by their ID, which somebody's may have under another name.
+func TestAnIDThatSomebodyHasIsAConflict(t *testing.T) {
+	t.Parallel()
+	a := testAccount(t)
+	a.tag("web")
+	a.set(testNode, Instance{Key: service(t, "api"), ID: "web"})
+	if result := run(t, a.registrator()); result.Created != 0 || !mentions(result.Warnings, "service api has that ID") {
+		t.Errorf("result %+v", result)
+	}
+}
+
+// A listing of the store that lags behind a write is no reason to write again.
+func TestAYoungDocumentIsNotJudged(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	l := look{seen: map[string]Stored{"/p": {Path: "/p", Version: 1}}, from: now, whole: true}
+	for age, want := range map[time.Duration]bool{time.Minute: false, settle: false, settle + time.Second: true} {
+		for _, path := range []string{"/p", "/gone"} {
+			if got := l.lost(path, stored{version: 2, written: now.Add(-age)}); (got != "") != want {
+				t.Errorf("%s, written %v ago: %q", path, age, got)
+			}
+		}
+	}
+}
+
+// A delete that did not get to its end makes the next process look at the whole store, too.
+func TestAnUnfinishedDeleteIsFinishedByTheNextProcess(t *testing.T) {
+	t.Parallel()
+	a := testAccount(t)
+	a.tag("web")
+	run(t, a.registrator())
+	delete(a.functions, "web")
+	a.fault = func(op, _ string) (error, error) {
+		if op == "Delete" {
+			return errInjected, nil
+		}
+		return nil, nil
+	}
+	if _, err := runAny(t, a.registrator()); err == nil {
+		t.Error("nobody was told")
+	}
+	a.fault = nil
+	a.pass(time.Minute)
+	if result := run(t, a.registrator()); result.Deleted != 1 || len(a.documents) != 0 {
+		t.Errorf("result %+v, documents %v", result, a.documents)
+	}
 }
 
 // G9: what would fail first comes first, deletes last.
@@ -854,5 +954,33 @@ func TestTheResultIsJSONAndOneLine(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), `"msg":"run finished","result":{"created":1,`) || strings.Contains(log.String(), "BEGIN") {
 		t.Errorf("log %s", log.String())
+	}
+}
+
+// peeringsDenied is a Consul whose token may not see peerings.
+type peeringsDenied struct{ *world }
+
+func (d peeringsDenied) Peers(ctx context.Context, partition string) ([]mesh.DocumentPeer, error) {
+	_, err := d.world.Peers(ctx, partition)
+	return nil, errors.Join(err, ErrDenied)
+}
+
+// The predecessor's token may not see peerings, and its users need none. Consul takes its time for the refusal.
+func TestATokenThatMayNotSeePeeringsRegistersFunctionsAllTheSame(t *testing.T) {
+	t.Parallel()
+	a := testAccount(t)
+	a.tag("web")
+	r := a.registrator(func(c *Config) { c.Consul = peeringsDenied{a.world} })
+	if result := run(t, r); result.Created != 1 {
+		t.Errorf("result %+v", result)
+	}
+	run(t, r)
+	if n := a.calls["Peers"]; n != 1 {
+		t.Errorf("peerings were asked for %d times in two runs", n)
+	}
+	a.pass(lookEvery)
+	run(t, r)
+	if n := a.calls["Peers"]; n != 2 {
+		t.Errorf("peerings were asked for %d times, the last time after six hours", n)
 	}
 }

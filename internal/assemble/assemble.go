@@ -76,7 +76,7 @@ func New(ctx context.Context, cfg Config) (*Parts, error) {
 			return nil, err
 		}
 		p.documents = documents.New(documents.Config{
-			Store: store, Writer: paramstore.WriterConfig{Tier: tier, KeyID: s.KMSKeyID}, Prefix: s.DataPrefix, PutRate: s.Rates.Put,
+			Store: store, Writer: paramstore.WriterConfig{Tier: tier, KeyID: s.KMSKeyID}, Prefix: s.DataPrefix,
 		})
 	}
 	return p, nil
@@ -121,7 +121,8 @@ func (p *Parts) Registrator(ctx context.Context) (*registrator.Registrator, erro
 	cfg := registrator.Config{
 		Owner: p.cfg.Owner, Node: s.NodeName, Datacenter: s.Datacenter, Enterprise: s.Enterprise, Partitions: s.Partitions,
 		DataPrefix: s.DataPrefix, Policy: s.Policy, MaxDeletes: s.MaxDeletes, Schedule: s.Schedule, Refresh: s.Refresh,
-		Functions: p.functions, Consul: consul,
+		PutsPerSecond: s.Rates.Put,
+		Functions:     p.functions, Consul: consul,
 		By: p.cfg.Program + " " + version.String(), Log: p.cfg.Log,
 	}
 	if p.documents != nil {

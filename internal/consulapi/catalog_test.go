@@ -208,7 +208,7 @@ func TestADenialNamesTheRuleThatIsMissing(t *testing.T) {
 		` needs service "fn" { policy = "write"`:  none.DeleteDefaults(t.Context(), entry),
 		`token needs service "fn" { policy = "wr`: none.DeleteService(t.Context(), node, instance(t, "fn")),
 	} {
-		checkError(t, err, ErrDenied, rule)
+		checkError(t, err, registrator.ErrDenied, rule)
 	}
 }
 
@@ -233,7 +233,7 @@ func TestAnInstanceNeedsNoRightToItsNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := c.Elsewhere(t.Context(), registrator.Key{Service: service(t, "web")}, node)
-	checkError(t, err, ErrDenied, `node_prefix ""`)
+	checkError(t, err, registrator.ErrDenied, `node_prefix ""`)
 }
 
 func TestNamespacesAndPartitionsAreSentToEnterpriseOnly(t *testing.T) {

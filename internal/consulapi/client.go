@@ -46,6 +46,9 @@ const (
 	// (rpc_hold_timeout, its documented default).
 	defaultTimeout = 10 * time.Second
 
+	// slowTimeout is for a listing of peerings: Consul refuses one that the token may not see after 10 to 12 s (1.22.5).
+	slowTimeout = 20 * time.Second
+
 	maxTries     = 6
 	firstBackoff = 250 * time.Millisecond
 	maxBackoff   = 5 * time.Second
@@ -161,7 +164,7 @@ func (c *Client) do(ctx context.Context, op operation, attempt func(context.Cont
 		if err := op.wait(ctx); err != nil {
 			return fmt.Errorf("%s %s: %w", op.name, op.on, err)
 		}
-		err := c.once(ctx, attempt)
+		err := c.once(ctx, op, attempt)
 		if err == nil {
 			return nil
 		}
@@ -172,9 +175,12 @@ func (c *Client) do(ctx context.Context, op operation, attempt func(context.Cont
 	}
 }
 
-func (c *Client) once(ctx context.Context, attempt func(context.Context) error) error {
-	if c.timeout > 0 {
-		bounded, cancel := context.WithTimeout(ctx, c.timeout)
+func (c *Client) once(ctx context.Context, op operation, attempt func(context.Context) error) error {
+	if timeout := c.timeout; timeout > 0 {
+		if op.slow {
+			timeout = max(timeout, slowTimeout)
+		}
+		bounded, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		ctx = bounded
 	}

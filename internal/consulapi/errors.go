@@ -19,9 +19,6 @@ import (
 	"github.com/consul-lambda/consul-lambda/registrator"
 )
 
-// ErrDenied means that the token lacks a permission. The error's text has the rule that would give it.
-var ErrDenied = errors.New("permission denied")
-
 // maxMessage bounds what is quoted of a message from outside.
 const maxMessage = 400
 
@@ -44,6 +41,7 @@ type operation struct {
 	rule string // the ACL rule that it needs
 
 	limiter *rate.Limiter // of attempts; nil: no limit
+	slow    bool          // its answer may take longer than others: see slowTimeout
 }
 
 // wait waits for the operation's rate. A wait that would outlast the context fails at once.
@@ -107,7 +105,7 @@ func (op operation) answered(status api.StatusError) error {
 	message = oneLine(message)
 	switch {
 	case status.Code == http.StatusForbidden, status.Code == http.StatusConflict && strings.Contains(message, deniedText):
-		return fmt.Errorf("%w: the token needs %s (%s)", ErrDenied, op.rule, message)
+		return fmt.Errorf("%w: the token needs %s (%s)", registrator.ErrDenied, op.rule, message)
 	case status.Code == http.StatusConflict && strings.Contains(message, staleText):
 		return fmt.Errorf("%w (%s)", registrator.ErrConflict, message)
 	}

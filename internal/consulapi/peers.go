@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/consul-lambda/consul-lambda/mesh"
+	"github.com/consul-lambda/consul-lambda/registrator"
 )
 
 // Peers lists the peerings that are established: active ones, and those whose control stream is interrupted just now (FAILING),
@@ -31,7 +32,7 @@ import (
 //
 // A peering whose trust domain cannot be had is left out, with a warning. A Consul without peering has no peers.
 func (c *Client) Peers(ctx context.Context, partition string) ([]mesh.DocumentPeer, error) {
-	op := operation{name: "listing peerings", rule: `peering = "read"`}
+	op := operation{name: "listing peerings", rule: `peering = "read"`, slow: true}
 	in := scope{partition: partition}
 	var list []*api.Peering
 	err := c.do(ctx, op, func(ctx context.Context) error {
@@ -132,7 +133,7 @@ func (c *Client) exportedNames(ctx context.Context, in scope, p *api.Peering) (p
 		return err
 	})
 	switch {
-	case errors.Is(err, ErrDenied):
+	case errors.Is(err, registrator.ErrDenied):
 		c.log.Warn("the names of a peer cannot be read", "peer", p.Name, "error", err)
 		return peerNames{}, nil
 	case err != nil:

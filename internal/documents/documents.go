@@ -3,15 +3,11 @@
 package documents
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/consul-lambda/consul-lambda/internal/paramstore"
 	"github.com/consul-lambda/consul-lambda/registrator"
@@ -24,13 +20,9 @@ type Config struct {
 	Writer paramstore.WriterConfig
 	// Prefix is what Page lists below. Empty: nothing is listed.
 	Prefix string
-	// PutRate is how many documents are written a second. Zero: 1, a third of the 3 that AWS grants an account in a region without
-	// higher throughput. Negative: no limit of ours.
-	PutRate float64
 }
 
 const (
-	defaultPutRate = 1
 	// maxTries with backoffs of 1, 2, 4, 5 and 5 s, less a jitter, outlast other writers of the account.
 	maxTries     = 6
 	firstBackoff = time.Second
@@ -42,29 +34,19 @@ type Documents struct {
 	store  *paramstore.Store
 	writer *paramstore.Writer
 	prefix string
-	puts   *rate.Limiter // nil: no limit
 }
 
 var _ registrator.Documents = (*Documents)(nil)
 
 // New returns the Documents in a Store.
 func New(cfg Config) *Documents {
-	d := &Documents{store: cfg.Store, writer: cfg.Store.Writer(cfg.Writer), prefix: cfg.Prefix}
-	if perSecond := cmp.Or(cfg.PutRate, defaultPutRate); perSecond > 0 {
-		d.puts = rate.NewLimiter(rate.Limit(perSecond), int(math.Ceil(perSecond)))
-	}
-	return d
+	return &Documents{store: cfg.Store, writer: cfg.Store.Writer(cfg.Writer), prefix: cfg.Prefix}
 }
 
 // Put stores a document. It is tried up to six times while Parameter Store throttles. The error is a *paramstore.Error but where the
 // context left no time, and holds nothing of the document.
 func (d *Documents) Put(ctx context.Context, path string, document []byte) (version int64, err error) {
 	err = retry(ctx, func() error {
-		if d.puts != nil {
-			if err := d.puts.Wait(ctx); err != nil {
-				return fmt.Errorf("writing %s: the rate leaves no time for it: %w", path, cmp.Or(ctx.Err(), context.DeadlineExceeded))
-			}
-		}
 		version, err = d.writer.Put(ctx, path, document)
 		return err
 	})

@@ -42,7 +42,7 @@ func open(t testing.TB, cfg Config) (*Documents, *ssmsim.Server) {
 // G4, G5: a page shows names, versions and who wrote them.
 func TestPageShowsWhatIsStoredAndWhoseItIs(t *testing.T) {
 	t.Parallel()
-	d, srv := open(t, Config{Prefix: "/mesh", PutRate: -1})
+	d, srv := open(t, Config{Prefix: "/mesh"})
 	srv.Put("/mesh/theirs", "x")
 	srv.Put("/other/theirs", "x")
 	for _, want := range []int64{1, 2} {
@@ -81,7 +81,7 @@ func TestPageGoesOnFromItsToken(t *testing.T) {
 // G9: throttling backs off.
 func TestAThrottledPutIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	d, srv := open(t, Config{PutRate: -1})
+	d, srv := open(t, Config{})
 	srv.FailNext("PutParameter", 1, ssmsim.Throttled())
 	if v, err := d.Put(t.Context(), "/mesh/fn", []byte("{}")); v != 1 || err != nil {
 		t.Errorf("version %d, %v", v, err)
@@ -93,7 +93,7 @@ func TestAThrottledPutIsTriedAgain(t *testing.T) {
 
 func TestARefusedPutIsNotTriedAgain(t *testing.T) {
 	t.Parallel()
-	d, srv := open(t, Config{PutRate: -1})
+	d, srv := open(t, Config{})
 	srv.FailAll("PutParameter", ssmsim.AccessDenied())
 	if _, err := d.Put(t.Context(), "/mesh/fn", []byte("{}")); !errors.Is(err, paramstore.ErrDenied) || srv.Count("PutParameter") != 1 {
 		t.Errorf("%d tries, %v", srv.Count("PutParameter"), err)
@@ -119,21 +119,4 @@ func TestRetriesAreBoundedAndCounted(t *testing.T) {
 			t.Errorf("%v after %v: the throttling is what a caller must hear of", err, took)
 		}
 	})
-}
-
-// G9: the run ends before its deadline.
-func TestAPutThatItsRateLeavesNoTimeForFailsAtOnce(t *testing.T) {
-	t.Parallel()
-	d, srv := open(t, Config{})
-	ctx, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
-	defer cancel()
-	if _, err := d.Put(ctx, "/mesh/a", []byte("{}")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.Put(ctx, "/mesh/b", []byte("{}")); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-		t.Errorf("%v, context %v", err, ctx.Err())
-	}
-	if n := srv.Count("PutParameter"); n != 1 {
-		t.Errorf("%d puts", n)
-	}
 }
