@@ -26,7 +26,7 @@ func main() {
 	log := logs.New(os.Stdout, settings.LogLevel)
 	log.Info(program+" starts", "version", version.String())
 	for _, w := range settings.Warnings {
-		log.Warn(w)
+		log.Warn("configuration", "warning", w)
 	}
 	if invalid != nil {
 		log.Error("configuration is invalid: every invocation fails", "error", invalid.Error())
