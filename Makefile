@@ -121,6 +121,16 @@ bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 bin/benchstat: tools/bench/go.mod tools/bench/go.sum
 	cd tools/bench && CGO_ENABLED=0 go build -o ../../$@ golang.org/x/perf/cmd/benchstat
 
+.PHONY: deploy-docs
+deploy-docs: bin/tfcheck ## write the tables of variables in the READMEs of the Terraform modules
+	bin/tfcheck docs -w deploy/terraform/modules/* deploy/terraform/examples/*
+
+bin/tflint: tools/tflint/go.mod tools/tflint/go.sum
+	cd tools/tflint && CGO_ENABLED=0 go build -o ../../$@ github.com/terraform-linters/tflint
+
+bin/tfcheck: $(wildcard tools/tfcheck/*.go) tools/tfcheck/go.mod tools/tfcheck/go.sum
+	cd tools/tfcheck && CGO_ENABLED=0 go build -o ../../$@ .
+
 .PHONY: consul
 consul: bin/consul ## build the Consul server that tests compare with; four minutes when nothing is cached
 	@bin/consul version
@@ -177,3 +187,11 @@ check-test: ## make test, with nothing taken from the cache
 .PHONY: check-fuzz
 check-fuzz: ## make fuzz, seconds for each target
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=3000x
+
+.PHONY: deploy-check
+deploy-check: bin/tflint bin/tfcheck ## check the Terraform modules; needs terraform 1.11 and the AWS provider (TF_PLUGIN_DIR, or the registry)
+	deploy/terraform/check.sh
+
+.PHONY: deploy-check-seeded
+deploy-check-seeded: bin/tflint ## show that each of these checks finds its mistake; about eight minutes
+	cd tools/tfcheck && go test -count=1 -timeout 20m ./...
