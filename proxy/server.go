@@ -84,6 +84,7 @@ type Server struct {
 
 	sweepMu   sync.Mutex // held by a sweep; guards what a conn says belongs to the sweep
 	lastSweep clock.Instant
+	still     int // looks in a row that saw nothing move
 }
 
 // New returns a server that listens to nothing yet.

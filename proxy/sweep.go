@@ -33,6 +33,10 @@ const (
 	// is alive and merely does not read for so long.
 	ackTimeout = 10 * time.Second
 
+	// trimAfter is how many looks in a row must have seen nothing move before memory is given back: 5 s of running time. It is
+	// counted in looks because a thaw, after which the function waits for its first call, is no time to collect a heap.
+	trimAfter = 25
+
 	// ackEvery is how often the kernel is asked about a connection with something in flight.
 	ackEvery = time.Second
 )
@@ -48,6 +52,7 @@ type sweepState struct {
 	inFlight bool          // something was written, and not known to be acknowledged
 	asked    time.Duration // running time until the kernel is asked again
 	acked    uint64        // as the kernel last said
+	answers  uint64        // likewise
 	unacked  time.Duration // running time for which it said nothing better
 }
 
@@ -77,7 +82,11 @@ func (s *Server) sweepWhileOpen(ctx context.Context) bool {
 		case <-tick.C:
 		}
 		s.cfg.Watch.Check()
-		if s.look(false) == 0 {
+		open, still := s.look(false)
+		if still >= trimAfter {
+			s.cfg.Buffers.Trim()
+		}
+		if open == 0 && !s.cfg.Buffers.Grown() {
 			return true
 		}
 	}
@@ -86,9 +95,9 @@ func (s *Server) sweepWhileOpen(ctx context.Context) bool {
 // thawed is called after a freeze, before anything is done with a connection from before it.
 func (s *Server) thawed(time.Duration) { s.look(true) }
 
-// look sweeps all connections once and returns how many there are. After a freeze, movement since the last look is taken
+// look sweeps all connections once. It returns how many there are, and in how many looks in a row nothing has moved. After a freeze, movement since the last look is taken
 // to have been before it.
-func (s *Server) look(thawed bool) int {
+func (s *Server) look(thawed bool) (open, still int) {
 	s.sweepMu.Lock()
 	defer s.sweepMu.Unlock()
 	now, last, ran := s.cfg.Clock.Now(), s.lastSweep, sweepEvery
@@ -97,8 +106,14 @@ func (s *Server) look(thawed bool) int {
 	}
 	s.lastSweep = now
 	conns := s.open()
+	s.still++
+	if thawed {
+		s.still = 0
+	}
 	for _, c := range conns {
-		if c.established.Load() {
+		if !c.established.Load() {
+			s.still = 0 // the function waits for it
+		} else {
 			moved := now
 			if thawed {
 				moved = c.sweep.born
@@ -106,24 +121,27 @@ func (s *Server) look(thawed bool) int {
 					moved = last
 				}
 			}
-			c.observe(moved)
+			if c.observe(moved) {
+				s.still = 0
+			}
 			if cause, due := c.judge(now, ran, thawed); due {
 				c.kill(cause)
 			}
 		}
 	}
-	return len(conns)
+	return len(conns), s.still
 }
 
-// observe notes what has moved, as of the instant given.
-func (c *conn) observe(at clock.Instant) {
+// observe notes what has moved, as of the instant given, and whether anything has.
+func (c *conn) observe(at clock.Instant) (moved bool) {
 	w := &c.sweep
 	if n := c.sent.progress(); n != w.sent {
-		w.sent, w.sentAt, w.inFlight = n, at, true
+		w.sent, w.sentAt, w.inFlight, moved = n, at, true, true
 	}
 	if n := c.received.progress(); n != w.received {
-		w.received, w.receivedAt = n, at
+		w.received, w.receivedAt, moved = n, at, true
 	}
+	return moved
 }
 
 // progress grows with every byte that the direction moves. A spliced direction does not see its bytes, the kernel does.
@@ -161,8 +179,9 @@ func (c *conn) judge(now clock.Instant, ran time.Duration, thawed bool) (Cause, 
 func (d *direction) blocked() bool { return sendQueue(d.to) > 0 }
 
 // unacknowledged reports whether the upstream leg has had something in flight for ackTimeout without an answer of any
-// kind from the other side's kernel: bytes, or a probe of a window that is closed. A peer that does not read answers the
-// probes. They grow rare, up to two minutes apart, and that is how long such a path may be dead unnoticed.
+// kind from the other side's kernel: of bytes, or of a probe of a window that is closed. A peer that does not read answers the
+// probes. They grow rare, up to two minutes apart, and that is how long such a path may be dead unnoticed. What the peer sends
+// of its own is no answer: when the path is dead in one direction, it goes on to send again what it thinks was lost.
 func (c *conn) unacknowledged(ran time.Duration) bool {
 	w := &c.sweep
 	if w.asked -= ran; w.asked > 0 {
@@ -175,12 +194,12 @@ func (c *conn) unacknowledged(ran time.Duration) bool {
 		w.inFlight, w.unacked = false, 0
 	case !st.inFlight && !st.probing:
 		w.unacked = 0
-	case st.acked != w.acked, time.Duration(st.sinceAck)*time.Millisecond < 2*ackEvery:
+	case st.acked != w.acked, st.answers != w.answers:
 		w.unacked = 0
 	default:
 		w.unacked += ackEvery
 	}
-	w.acked = st.acked
+	w.acked, w.answers = st.acked, st.answers
 	return w.unacked >= c.srv.ackTimeout
 }
 

@@ -5,12 +5,14 @@ package proxy_test
 import (
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/consul-lambda/consul-lambda/internal/bufpool"
 	"github.com/consul-lambda/consul-lambda/internal/clock"
 	"github.com/consul-lambda/consul-lambda/internal/clock/clocktest"
 	"github.com/consul-lambda/consul-lambda/proxy"
@@ -50,6 +52,34 @@ func TestIdleAndOldConnectionsEnd(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Memory that a burst took is the function's again when nothing has moved for a while, also on connections that stay open.
+func TestBuffersAreGivenBackAfterABurst(t *testing.T) {
+	t.Parallel()
+	pool := new(bufpool.Pool)
+	w := start(t, proxy.Config{Buffers: pool}, upstream(t, pairs["copied"], echo))
+	c := w.connect(t)
+	roundTrip(t, c, "small")
+	if pool.Grown() {
+		t.Error("a small message grew the buffers")
+	}
+	for range 20 {
+		roundTrip(t, c, strings.Repeat("a stream ", 1<<16))
+		if pool.Grown() {
+			break
+		}
+	}
+	if !pool.Grown() {
+		t.Fatal("a stream did not grow the buffers")
+	}
+	for range 30 {
+		w.Sweep()
+	}
+	if pool.Grown() {
+		eventually(t, "the buffers to be given back", func() bool { return !pool.Grown() })
+	}
+	roundTrip(t, c, "still open")
 }
 
 // R19: after a freeze that the path has likely not survived, the function is told at once, before it uses the
