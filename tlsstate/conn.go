@@ -28,7 +28,8 @@ type Conn struct {
 	wire       *wire
 	generation uint64
 	resumed    bool
-	collecting atomic.Bool // a large Write is under way
+	shook      time.Duration // how long its handshake took
+	collecting atomic.Bool   // a large Write is under way
 
 	readMu sync.Mutex
 	early  []byte  // what was read before Read asked for it
@@ -53,13 +54,13 @@ const corkUpTo = bufpool.Medium
 // handshake makes the connection out of a raw one, which it owns: on failure it is closed.
 func handshake(ctx context.Context, raw net.Conn, cfg *tls.Config, bufs *bufpool.Pool) (*Conn, error) {
 	w := newWire(raw, bufs)
-	tc := tls.Client(w, cfg)
+	tc, began := tls.Client(w, cfg), time.Now()
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
 		w.release()
 		return nil, err
 	}
-	return &Conn{tls: tc, wire: w, resumed: tc.ConnectionState().DidResume}, nil
+	return &Conn{tls: tc, wire: w, resumed: tc.ConnectionState().DidResume, shook: time.Since(began)}, nil
 }
 
 // Wait blocks until Read would not: there is a byte, the end or an error. It holds no buffer while it blocks, and says

@@ -8,6 +8,9 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/consul-lambda/consul-lambda/internal/clock"
 )
 
 // Dial returns an mTLS connection to the upstream with that index: a spare one if there is one, else a new one. It waits
@@ -20,7 +23,7 @@ func (s *State) Dial(ctx context.Context, upstream int) (*Conn, error) {
 	}
 	p := s.spares[upstream]
 	if p == nil {
-		return s.dial(ctx, snap, upstream)
+		return s.dial(ctx, snap, upstream, nil)
 	}
 	conn := p.take(snap.generation)
 	if conn == nil {
@@ -28,29 +31,20 @@ func (s *State) Dial(ctx context.Context, upstream int) (*Conn, error) {
 	}
 	if conn != nil {
 		s.stats.spares.Add(1)
-	} else if conn, err = s.dial(ctx, snap, upstream); err != nil {
+	} else if conn, err = s.dial(ctx, snap, upstream, nil); err != nil {
 		return nil, err
 	}
 	p.connected(conn)
 	return conn, nil
 }
 
-// dialSpare makes a new connection for later.
-func (s *State) dialSpare(ctx context.Context, upstream int) (*Conn, error) {
-	snap, err := s.Ready(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return s.dial(ctx, snap, upstream)
-}
-
-// dial makes a new connection.
-func (s *State) dial(ctx context.Context, snap *Snapshot, upstream int) (*Conn, error) {
+// dial makes a new connection, over the raw one that was opened ahead if it can.
+func (s *State) dial(ctx context.Context, snap *Snapshot, upstream int, ahead *preconnected) (*Conn, error) {
 	t := &snap.targets[upstream]
 	if t.err != nil {
 		return nil, t.err
 	}
-	conn, err := s.gateways.connect(ctx, func(ctx context.Context, g int, raw net.Conn) (*Conn, error) {
+	conn, err := s.gateways.connect(ctx, ahead.dial, func(ctx context.Context, g int, raw net.Conn) (*Conn, error) {
 		return handshake(ctx, raw, t.configs[g], s.bufs)
 	})
 	if err != nil {
@@ -59,6 +53,9 @@ func (s *State) dial(ctx context.Context, snap *Snapshot, upstream int) (*Conn, 
 	}
 	conn.generation = snap.generation
 	s.stats.handshakes.Add(1)
+	if s.shook != nil {
+		s.shook(conn.shook)
+	}
 	if conn.resumed {
 		s.stats.resumed.Add(1)
 	}
@@ -93,11 +90,24 @@ type Stats struct {
 	Resumed    int64 // of these, those that resumed a session
 	Failures   int64 // dials that failed
 	Spares     int64 // connections that needed no handshake when they were asked for
+
+	RefreshFailures int64         // reads of the document that failed, or gave none that is of use
+	RefreshAge      time.Duration // how long ago the last one that succeeded was begun; negative if none has
 }
 
 // Stats reads the counts.
 func (s *State) Stats() Stats {
-	return Stats{Handshakes: s.stats.handshakes.Load(), Resumed: s.stats.resumed.Load(), Failures: s.stats.failures.Load(), Spares: s.stats.spares.Load()}
+	st := Stats{
+		Handshakes: s.stats.handshakes.Load(), Resumed: s.stats.resumed.Load(), Failures: s.stats.failures.Load(), Spares: s.stats.spares.Load(),
+		RefreshFailures: s.stats.refreshFailures.Load(), RefreshAge: -1,
+	}
+	if at := s.stats.refreshed.Load(); at != nil {
+		st.RefreshAge = s.settings.clock.Now().Sub(*at)
+	}
+	return st
 }
 
-type counters struct{ handshakes, resumed, failures, spares atomic.Int64 }
+type counters struct {
+	handshakes, resumed, failures, spares, refreshFailures atomic.Int64
+	refreshed                                              atomic.Pointer[clock.Instant]
+}

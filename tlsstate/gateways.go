@@ -44,6 +44,9 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
+// shaker turns a raw connection through gateway number g into the connection wanted. It owns the raw one.
+type shaker func(ctx context.Context, g int, raw net.Conn) (*Conn, error)
+
 // gateways are the ways into the mesh. Which one is tried first differs from sandbox to sandbox, and then stays with the
 // last one that worked.
 type gateways struct {
@@ -115,12 +118,12 @@ func (gs *gateways) resolve(ctx context.Context) {
 // connect makes a connection through one of the gateways. The attempts overlap: the next one starts when the one before
 // has failed or has taken longer than stagger. The first to succeed wins, and the others are closed.
 //
-// shake turns a raw connection through gateway number g into the connection wanted; it owns the raw connection.
-func (gs *gateways) connect(ctx context.Context, shake func(ctx context.Context, g int, raw net.Conn) (*Conn, error)) (*Conn, error) {
+// open makes a raw connection, and shake makes the connection wanted of it.
+func (gs *gateways) connect(ctx context.Context, open opener, shake shaker) (*Conn, error) {
 	order := gs.order()
 	return race(ctx, len(order), func(ctx context.Context, i int) (*Conn, error) {
 		n := order[i]
-		conn, err := gs.list[n].connect(ctx, func(ctx context.Context, raw net.Conn) (*Conn, error) { return shake(ctx, n, raw) })
+		conn, err := gs.list[n].connect(ctx, open, func(ctx context.Context, raw net.Conn) (*Conn, error) { return shake(ctx, n, raw) })
 		if err == nil {
 			gs.first.Store(int32(n))
 		}
@@ -159,7 +162,7 @@ func (g *gateway) alive(now clock.Instant) []netip.Addr {
 	})
 }
 
-func (g *gateway) connect(ctx context.Context, shake func(context.Context, net.Conn) (*Conn, error)) (*Conn, error) {
+func (g *gateway) connect(ctx context.Context, open opener, shake func(context.Context, net.Conn) (*Conn, error)) (*Conn, error) {
 	addrs, err := g.addresses(ctx)
 	if err != nil {
 		return nil, err
@@ -167,7 +170,7 @@ func (g *gateway) connect(ctx context.Context, shake func(context.Context, net.C
 	return race(ctx, len(addrs), func(ctx context.Context, i int) (*Conn, error) {
 		addr := netip.AddrPortFrom(addrs[i], g.port)
 		asked := g.clock.Now()
-		raw, err := dialTCP(ctx, addr)
+		raw, err := open(ctx, addr)
 		if err != nil {
 			if ctx.Err() == nil || g.clock.Now().Sub(asked) >= stagger { // not if it was merely called off
 				g.died(addrs[i])
@@ -196,6 +199,9 @@ func (g *gateway) name(addr netip.AddrPort) string {
 	}
 	return name
 }
+
+// opener makes a raw connection.
+type opener func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 
 // dialTCP opens a raw connection. Keepalives are off: after a thaw they would end connections that are well, because
 // their deadlines passed while nobody could answer (R19).

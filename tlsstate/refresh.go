@@ -88,6 +88,7 @@ func (r *refresher) lastError() error {
 // Run reads the document, and reads it again whenever it is due, until ctx ends. One Run per State.
 func (s *State) Run(ctx context.Context) {
 	go s.gateways.resolve(ctx) // while the store is read
+	s.beginSpares()            // likewise
 	failures := 0
 	for ctx.Err() == nil {
 		if wait := s.refresh.due(s.settings.clock.Now()); wait > 0 {
@@ -98,6 +99,7 @@ func (s *State) Run(ctx context.Context) {
 		switch err := s.attempt(ctx); {
 		case err == nil:
 			failures = 0
+			s.stats.refreshed.Store(&asked)
 			s.refresh.next.Store(&schedule{since: asked, after: s.untilRefresh()})
 		case errors.Is(err, errThawed):
 			s.refresh.next.Store(nil)
@@ -147,6 +149,7 @@ func (s *State) attempt(ctx context.Context) error {
 	case errors.Is(err, errThawed):
 		s.log.Debug("refresh starts again", "error", err)
 	default:
+		s.stats.refreshFailures.Add(1)
 		s.warn(err)
 	}
 	return err

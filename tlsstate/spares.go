@@ -24,7 +24,7 @@ import (
 //   - One that nobody takes for the maximum idle time is closed, and so is one that its peer or something on the way has
 //     ended. Each is replaced; after two in a row that ended unused, none is until the function connects again. That also
 //     bounds what a destination that closes or refuses idle connections is asked.
-//   - One of an older generation is never handed out; a swap replaces it (R2).
+//   - One of an older generation is never handed out; a swap replaces it (R2), also refillAfter later.
 //
 // A spare is watched by a goroutine that is parked in a read, which nothing less can replace: seen from the socket, a
 // session ticket and a close_notify look alike (R15). What a server that speaks first has sent is kept (R8).
@@ -209,6 +209,7 @@ func (p *spares) dialSpare(ctx context.Context, pending *pendingSpare) {
 	switch {
 	case err != nil && context.Cause(ctx) == errThawed:
 		p.refillLocked()
+	case errors.Is(err, ErrNoCredentials): // nobody was asked; the next generation begins anew
 	case err != nil:
 		p.unused++ // what cannot be reached is not asked again until the function was there
 	case pending.claimed:
@@ -259,14 +260,23 @@ func (p *spares) removeLocked(s *spare) bool {
 	return true
 }
 
-// thawed is review after a freeze. A dial that was under way in it is likely stuck: it starts again.
+// thawed closes the spares that are too old after a freeze. A dial that was under way in it is likely stuck: it starts again.
 func (p *spares) thawed() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.pending != nil {
 		p.pending.cancel(errThawed)
 	}
-	p.mu.Unlock()
-	p.review()
+	p.closeOldLocked()
+	p.refillSoonLocked()
+}
+
+// refillSoonLocked makes the refill due after refillAfter. A thaw and a swap concern all upstreams at once, and the function
+// may be waiting for one of them: its handshake shall not share the CPU with those of all the others' spares.
+func (p *spares) refillSoonLocked() {
+	if !p.closed && p.armed == nil {
+		p.armed = time.AfterFunc(refillAfter, p.refill)
+	}
 }
 
 // review closes the spares that are too old, and replaces them.
@@ -287,8 +297,11 @@ func (p *spares) replace(generation uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.oldest = generation
+	if p.pending != nil {
+		p.pending.since = p.clock.Now() // it may have waited for this generation's credentials
+	}
 	p.closeLocked(func(s *spare) bool { return s.conn.generation < generation })
-	p.refillLocked()
+	p.refillSoonLocked()
 }
 
 // closeLocked closes the spares for which end is true, and returns their number.

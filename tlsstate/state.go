@@ -60,6 +60,10 @@ type Config struct {
 
 	// Logger gets one line per new snapshot and per failed refresh. Default: none.
 	Logger *slog.Logger
+
+	// OnHandshake is told how long each handshake took that made a connection, spare ones' included. Nil: nobody is. It must
+	// be quick.
+	OnHandshake func(took time.Duration)
 }
 
 // State holds the current snapshot. It is safe for concurrent use.
@@ -72,6 +76,7 @@ type State struct {
 
 	spares []*spares // one per upstream, nil for none
 	stats  counters
+	shook  func(time.Duration) // Config.OnHandshake
 
 	current atomic.Pointer[Snapshot]
 	refresh refresher
@@ -107,6 +112,7 @@ func New(cfg Config) (*State, error) {
 		bufs:     cfg.Buffers,
 		gateways: gws,
 		log:      cfg.Logger,
+		shook:    cfg.OnHandshake,
 		changed:  make(chan struct{}),
 	}
 	s.refresh.init(cfg.Refresh)
@@ -198,16 +204,16 @@ func (s *State) update(data []byte) error {
 		snap.generation = old.generation + 1
 	}
 
-	s.mu.Lock()
 	s.current.Store(snap)
-	close(s.changed)
-	s.changed = make(chan struct{})
-	s.mu.Unlock()
 	for _, p := range s.spares {
 		if p != nil {
 			p.replace(snap.generation)
 		}
 	}
+	s.mu.Lock()
+	close(s.changed) // last: a dial that waited for this finds the spare that waited for it too
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
 
 	s.log.Info("credentials in use", "credentials", snap)
 	for _, w := range warnings {

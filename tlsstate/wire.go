@@ -97,14 +97,19 @@ func (w *wire) quiet() bool {
 	if w.raw == nil {
 		return w.parked.Load()
 	}
+	// In this order: the reader may have emptied the socket just now, and then has said before that it waits no more.
+	return w.silent() && w.parked.Load()
+}
+
+// silent reports that nothing lies in the socket: no byte, no end, no reset. There must be a descriptor.
+func (w *wire) silent() bool {
 	empty := false
 	err := w.raw.Control(func(fd uintptr) {
 		var b [1]byte
 		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		empty = err == unix.EAGAIN
 	})
-	// In this order: the reader may have emptied the socket just now, and then has said before that it waits no more.
-	return err == nil && empty && w.parked.Load()
+	return err == nil && empty
 }
 
 // closed reports that the peer has ended the raw connection, although what it sent before may not have been read.
