@@ -18,7 +18,7 @@ const (
 	extensionName = "builtin/aws/lambda"
 	protocolHTTP  = "http"
 
-	metaMade = "consul-lambda-made" // how much of the entry we made
+	metaMade = "lambda-made" // how much of the entry we made
 )
 
 // The values of metaMade.

@@ -20,7 +20,7 @@ type heartbeat struct {
 }
 
 // heartbeatKey is the owner's key in the node's meta, which allows letters, digits, "-" and "_".
-func heartbeatKey(o Owner) string { return "consul-lambda-" + strings.ReplaceAll(o.String(), ":", "-") }
+func heartbeatKey(o Owner) string { return "lambda-" + strings.ReplaceAll(o.String(), ":", "-") }
 
 // maxMetaValue is what Consul takes for a value of meta, in bytes.
 const maxMetaValue = 512

@@ -13,16 +13,17 @@ import (
 )
 
 // What is kept in a service's meta, so that a quiet run reads nothing but Consul's listings (G8). Consul allows 64 pairs, letters,
-// digits, "-" and "_" in a key, 512 bytes in a value (agent/structs, ValidateServiceMetadata). Nothing here is secret.
+// digits, "-" and "_" in a key, 512 bytes in a value, and keeps keys that begin with "consul-" to itself (agent/structs,
+// ValidateServiceMetadata). Nothing here is secret.
 const (
-	metaOwner     = "consul-lambda-owner"          // Owner.String
-	metaFunction  = "consul-lambda-function"       // Record.ARN
-	metaNotBefore = "consul-lambda-leaf-from"      // of the stored leaf, RFC 3339
-	metaNotAfter  = "consul-lambda-leaf-until"     // of the stored leaf, RFC 3339
-	metaRoots     = "consul-lambda-roots"          // Roots.ID of the stored roots
-	metaInputs    = "consul-lambda-inputs"         // digest of what else the document was made of
-	metaVersion   = "consul-lambda-document"       // the store's version of it
-	metaWritten   = "consul-lambda-document-since" // when it was written, RFC 3339
+	metaOwner     = "lambda-owner"          // Owner.String
+	metaFunction  = "lambda-function"       // Record.ARN
+	metaNotBefore = "lambda-leaf-from"      // of the stored leaf, RFC 3339
+	metaNotAfter  = "lambda-leaf-until"     // of the stored leaf, RFC 3339
+	metaRoots     = "lambda-roots"          // Roots.ID of the stored roots
+	metaInputs    = "lambda-inputs"         // digest of what else the document was made of
+	metaVersion   = "lambda-document"       // the store's version of it
+	metaWritten   = "lambda-document-since" // when it was written, RFC 3339
 )
 
 // stored is what a service's meta says of its document. The zero value: there is none.

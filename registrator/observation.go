@@ -124,9 +124,12 @@ func (o *observation) holding(i Instance) (holding, bool) {
 // remnants finds the service-defaults that are marked as ours and belong to no service of ours: what a run left that did not get to
 // its end.
 func (o *observation) remnants(held map[Key]holding) map[Key]ARN {
-	found := make(map[Key]ARN)
+	found, heldAnywhere := make(map[Key]ARN), make(map[mesh.Service]bool)
+	for k := range held {
+		heldAnywhere[k.Service] = true
+	}
 	for k := range o.entries {
-		if _, ok := held[k]; ok {
+		if heldAnywhere[k.Service] {
 			continue
 		}
 		if e, whose, _ := o.hold(k); whose == holdOurs {

@@ -237,7 +237,7 @@ func (v *observer) notOurs(f Function) error {
 func (v *observer) get(ctx context.Context, name string) error {
 	f, err := v.cfg.Functions.Get(ctx, name)
 	if ctx.Err() != nil {
-		return fmt.Errorf("reading function %s: %w", name, ctx.Err())
+		return fmt.Errorf("reading function %s: %w", name, firstError(err, ctx.Err()))
 	}
 	s := sight{function: f, confirmed: true}
 	switch {
@@ -257,6 +257,14 @@ func (v *observer) get(ctx context.Context, name string) error {
 		v.mem.recent[name] = v.at
 	}
 	return nil
+}
+
+// firstError prefers what a call says of itself: a deadline does not tell what took the time.
+func firstError(err, fallback error) error {
+	if err != nil {
+		return err
+	}
+	return fallback
 }
 
 // store looks at a page of what is stored, or at all of it when that is due (G4). An event's run does not look.
@@ -391,7 +399,7 @@ func (v *observer) names(ctx context.Context) error {
 func (v *observer) name(ctx context.Context, k Key) error {
 	taken, err := v.cfg.Consul.Elsewhere(ctx, k, v.cfg.Node)
 	if ctx.Err() != nil {
-		return fmt.Errorf("asking for the name %v: %w", k, ctx.Err())
+		return fmt.Errorf("asking for the name %v: %w", k, firstError(err, ctx.Err()))
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/consul-lambda/consul-lambda/mesh"
 )
 
 // Kind is what a change does.
@@ -225,19 +227,20 @@ func (p *planner) notes() {
 	}
 }
 
-// claims returns the records that are to be there, one for a key. Of two functions that ask for the same service (one is called
+// claims returns the records that are to be there, one for a service: in all datacenters of a federation it has one service-defaults
+// entry, and so one function. Of two functions that ask for the same service (one is called
 // "a-b", the other "a" with an alias "b") the one that has it keeps it; else a function comes before an alias.
 func (p *planner) claims() []Record {
-	claims := make(map[Key]Record)
+	claims := make(map[mesh.Service]Record)
 	holder := func(r Record) bool { return p.held[r.Key].function == r.Function }
 	for _, name := range slices.Sorted(maps.Keys(p.wishes)) {
 		for _, r := range p.wishes[name].records {
-			other, taken := claims[r.Key]
+			other, taken := claims[r.Service]
 			switch {
 			case !taken:
-				claims[r.Key] = r
+				claims[r.Service] = r
 			case !holder(other) && (holder(r) || other.Alias != "" && r.Alias == ""):
-				claims[r.Key] = r
+				claims[r.Service] = r
 				p.warn(other.Function.Name(), fmt.Sprintf("service %v is also asked for by function %s, which gets it", r.Key, r.Function.Name()))
 			default:
 				p.warn(r.Function.Name(), fmt.Sprintf("service %v is also asked for by function %s, which gets it", r.Key, other.Function.Name()))
@@ -245,7 +248,8 @@ func (p *planner) claims() []Record {
 		}
 	}
 	records := make([]Record, 0, len(claims))
-	for k, r := range claims {
+	for _, r := range claims {
+		k := r.Key
 		h, ok := p.held[k]
 		if ok && !h.function.IsZero() && h.function != r.Function && !p.released(k, h.function.Name()) {
 			p.warn(r.Function.Name(), fmt.Sprintf("service %v is still that of function %s", k, h.function.Name()))
@@ -434,7 +438,10 @@ func (w wish) because(k Key, alias string) string {
 // ours.
 func (p *planner) entryWithout(k Key, adopted bool) (*Defaults, bool) {
 	e, whose, _ := p.hold(k)
-	if whose != holdOurs && whose != holdLegacy {
+	if whose != holdOurs && whose != holdLegacy || p.wantedElsewhere(k) {
+		return nil, false
+	}
+	if function, _ := e.arn(); p.wishes[function.Name()].shared {
 		return nil, false
 	}
 	rest, empty := e.unmerge(e.made(whose, adopted))
@@ -442,10 +449,28 @@ func (p *planner) entryWithout(k Key, adopted bool) (*Defaults, bool) {
 	return &Defaults{Key: k, Raw: rest, Index: d.Index}, empty
 }
 
+// wantedElsewhere says whether the service is ours in another datacenter too, or asked for there: config entries are one for all
+// datacenters of a federation, and that one stays.
+func (p *planner) wantedElsewhere(k Key) bool {
+	for other, h := range p.held {
+		if other.Service == k.Service && other != k && !p.released(other, h.function.Name()) {
+			return true
+		}
+	}
+	for _, w := range p.wishes {
+		for _, r := range w.records {
+			if r.Service == k.Service && r.Key != k {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // remnant plans for a service-defaults entry with our mark where no service of ours is. If a function asks for that service the
 // entry is part of that; else the run that was to take it out did not get there.
 func (p *planner) remnant(k Key, function ARN) {
-	if p.planned[k] || !p.released(k, function.Name()) {
+	if p.planned[k] || !p.released(k, function.Name()) || p.wishes[function.Name()].shared {
 		return
 	}
 	c := Change{

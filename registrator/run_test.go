@@ -47,7 +47,7 @@ func TestATaggedFunctionIsRegisteredInWhole(t *testing.T) {
 			t.Errorf("alias %s has a document", name)
 		}
 	}
-	if n := a.nodes[a.place(Realm{}, testNode, "", "")]; !n.is(nodeMeta) || n.Meta["consul-lambda-aws-us-east-1-123456789012"] == "" {
+	if n := a.nodes[a.place(Realm{}, testNode, "", "")]; !n.is(nodeMeta) || n.Meta["lambda-aws-us-east-1-123456789012"] == "" {
 		t.Errorf("node %+v", n)
 	}
 }
@@ -354,7 +354,7 @@ func TestWhatStandsInTheWayOfAName(t *testing.T) {
 		{"nothing, plain grpc entry", nil, entry(`"Protocol":"grpc"`), false, `protocol "grpc"`},
 		{"nothing, unmarked entry for our function", nil, entry(mine), false, "did not put there"},
 		{"nothing, entry for their function", nil, entry(theirs), false, "somebody else"},
-		{"nothing, an entry that another registrator began", nil, entry(`"Meta":{"consul-lambda-owner":"aws:us-east-1:210987654321"}`), false, "somebody else"},
+		{"nothing, an entry that another registrator began", nil, entry(`"Meta":{"lambda-owner":"aws:us-east-1:210987654321"}`), false, "somebody else"},
 		{"nothing, an entry that is no object", nil, `[]`, false, "not a JSON object"},
 		{"nothing, taken elsewhere", nil, "", true, "registered on another node"},
 		{"ours", &ours, "", false, ""},
@@ -982,5 +982,42 @@ func TestATokenThatMayNotSeePeeringsRegistersFunctionsAllTheSame(t *testing.T) {
 	run(t, r)
 	if n := a.calls["Peers"]; n != 2 {
 		t.Errorf("peerings were asked for %d times, the last time after six hours", n)
+	}
+}
+
+// A federation has one service-defaults entry of a name for all datacenters: what is ours in one must not look left behind in another.
+func TestAFunctionInOneDatacenterKeepsItsEntryWhileAnotherIsLookedAt(t *testing.T) {
+	t.Parallel()
+	a := testAccount(t)
+	a.dcs = []string{"dc1", "dc2"}
+	a.tag("checkout")
+	a.tag("reports", "datacenter", "dc2")
+	r := a.registrator()
+	if result := run(t, r); result.Created != 2 || result.Failed != 0 {
+		t.Fatalf("result %+v", result)
+	}
+	for range 3 {
+		quiet(t, r)
+		if result := run(t, r); len(result.Changed) != 0 {
+			t.Errorf("changed %v", result.Changed)
+		}
+	}
+	if a.entry("checkout") == "" || a.entry("reports") == "" {
+		t.Error("an entry is gone")
+	}
+
+	a.tag("checkout", "datacenter", "dc2") // it moves
+	for range 2 {
+		run(t, r)
+	}
+	quiet(t, r)
+	if _, ok := a.instance("checkout"); ok || a.entry("checkout") == "" {
+		t.Errorf("after the move: still in dc1 %v, entry %q", ok, a.entry("checkout"))
+	}
+	a.tag("checkout", "enabled", "false")
+	a.tag("reports", "enabled", "false")
+	run(t, r)
+	if len(a.entries) != 0 {
+		t.Errorf("entries are left: %v", a.entries)
 	}
 }

@@ -51,6 +51,7 @@ type wish struct {
 	records []Record
 	why     string
 	moved   bool // to a datacenter that another registrator keeps
+	shared  bool // and that is of this federation, so that its service-defaults are the same
 	err     error
 }
 
@@ -95,7 +96,7 @@ func (p placement) wish(f Function) wish {
 	case datacenter == "":
 		datacenter = p.local()
 	case p.datacenter != "" && datacenter != p.datacenter:
-		return wish{why: "it moved to datacenter " + datacenter, moved: true}
+		return wish{why: "it moved to datacenter " + datacenter, moved: true, shared: slices.Contains(p.datacenters, datacenter)}
 	case !slices.Contains(p.datacenters, datacenter):
 		return wish{err: &TagError{TagDatacenter, datacenter, "one of Consul's: " + strings.Join(p.datacenters, ", ")}}
 	}

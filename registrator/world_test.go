@@ -317,8 +317,8 @@ func (w *world) Defaults(ctx context.Context, r Realm) ([]Defaults, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var found []Defaults
-	for k, d := range w.entries {
-		if k.realm() == r {
+	for _, d := range w.entries {
+		if d.Key.Datacenter = r.Datacenter; d.realm() == r {
 			d.Raw = slices.Clone(d.Raw)
 			found = append(found, d)
 		}
@@ -452,12 +452,12 @@ func (w *world) PutDefaults(ctx context.Context, d Defaults) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.entries[d.Key].Index != d.Index {
+	k := everywhere(d.Key)
+	if w.entries[k].Index != d.Index {
 		return ErrConflict
 	}
 	w.index++
-	d.Index, d.Raw = w.index, slices.Clone(d.Raw)
-	w.entries[d.Key] = d
+	w.entries[k] = Defaults{Key: k, Raw: slices.Clone(d.Raw), Index: w.index}
 	return after
 }
 
@@ -468,12 +468,16 @@ func (w *world) DeleteDefaults(ctx context.Context, d Defaults) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if there, ok := w.entries[d.Key]; ok && there.Index != d.Index {
+	k := everywhere(d.Key)
+	if there, ok := w.entries[k]; ok && there.Index != d.Index {
 		return ErrConflict
 	}
-	delete(w.entries, d.Key)
+	delete(w.entries, k)
 	return after
 }
+
+// everywhere is where an entry is kept: Consul has one for all datacenters of a federation.
+func everywhere(k Key) Key { return Key{Service: k.Service} }
 
 // What tests ask and do.
 

@@ -278,6 +278,7 @@ func (g *gateway) ask() (err error) {
 	if len(addrs) == 0 {
 		return errors.New("no address")
 	}
+	addrs = slices.Clone(addrs) // they may be the resolver's own
 	for i := range addrs {
 		addrs[i] = addrs[i].Unmap()
 	}
