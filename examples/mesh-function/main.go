@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/consul-lambda/consul-lambda/internal/doctor"
 )
 
 // Event says what to call; by default UPSTREAM_HTTP (a URL) and UPSTREAM_TCP (host:port).
@@ -31,6 +33,7 @@ type Event struct {
 	Calls    []Call `json:"calls"`
 	Repeat   int    `json:"repeat"`   // all calls so many times; 0 means once
 	Parallel int    `json:"parallel"` // so many at a time; 0 means one after the other
+	Doctor   bool   `json:"doctor"`   // make no call, and say what stands in the way of one
 }
 
 // Call is one exchange: an HTTP request (GET, or POST if it sends something), or
@@ -72,7 +75,26 @@ func newClient() *http.Client {
 	return &http.Client{Transport: t}
 }
 
-func main() { lambda.Start(handle) }
+func main() { lambda.Start(answer) }
+
+// answer is handle, or the doctor's report.
+func answer(ctx context.Context, e Event) (any, error) {
+	if e.Doctor {
+		return examine(ctx), nil
+	}
+	return handle(ctx, e)
+}
+
+// examine looks at the extension's configuration, which is the function's too, and at its
+// way into the mesh. It ends early enough to answer before the function's time is up.
+func examine(ctx context.Context) doctor.Report {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-200*time.Millisecond))
+		defer cancel()
+	}
+	return doctor.Run(ctx, doctor.Config{Environ: os.Environ(), Beside: true})
+}
 
 // handle makes the calls. One that fails is a result and not an error, so that
 // the others are seen too. ctx ends with the function's time.
