@@ -5,6 +5,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,7 +43,7 @@ func (w *World) Options() lambdasim.Options { return w.account }
 
 // ColdStart starts a sandbox of a function made by [World.Function]. See [lambdasim.Start]; the caller ends the sandbox.
 func (w *World) ColdStart(ctx context.Context, fn lambdasim.Function) (*lambdasim.Sandbox, error) {
-	if w.cfg.Programs == (Programs{}) {
+	if w.cfg.Programs.Extension == "" || w.cfg.Programs.Function == "" {
 		return nil, fmt.Errorf("lab: starting a function: %w: the world was made without programs", ErrNoPrograms)
 	}
 	return lambdasim.Start(ctx, fn, w.Options())
@@ -52,12 +53,16 @@ func (w *World) ColdStart(ctx context.Context, fn lambdasim.Function) (*lambdasi
 const ExtensionName = extensionName
 
 // Secrets returns texts that must never be seen outside the store and the processes that use them: of every document
-// stored so far each line of its keys and certificates, and the secret parts of the role's credentials.
+// stored so far by the world's own methods, and of the one that is stored now, each line of its keys and certificates, and the secret parts of the role's credentials.
 func (w *World) Secrets() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	secrets := []string{w.account.SecretAccessKey, w.account.SessionToken}
-	for _, doc := range w.documents {
+	documents := w.documents
+	if p, found := w.Store.Get(w.path); found { // a registrator may have written it
+		documents = append(slices.Clone(documents), p.Value)
+	}
+	for _, doc := range documents {
 		for line := range strings.SplitSeq(strings.ReplaceAll(doc, `\n`, "\n"), "\n") {
 			// A line of base64 in PEM has 64 characters, the last one fewer; a short one could be anything.
 			if len(line) >= 16 && !strings.ContainsAny(line, `-"{} `) {

@@ -6,13 +6,14 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,12 @@ type Config struct {
 	// FunctionName is the function's name, and that of its service. Empty: "checkout".
 	FunctionName string
 
+	// Account is the AWS account of the function and the store. Empty: "123456789012".
+	Account string
+
+	// Unregistered leaves the store empty: a registrator is to fill it. See [World.StartControl].
+	Unregistered bool
+
 	// CA is the mesh's certificate authority.
 	CA meshsim.CAConfig
 
@@ -46,7 +53,7 @@ type World struct {
 	// Mesh has the CA, the gateway and the services.
 	Mesh *meshsim.Mesh
 
-	// Store answers only to the function's own credentials.
+	// Store lets the function's role read its own document, and nobody else in but a registrator.
 	Store *ssmsim.Server
 
 	// Host is the loopback address on which the world's extension listens, and no other world's.
@@ -76,7 +83,7 @@ type upstream struct {
 // New makes a world with the services of services.go and a document of full life in the store. ctx bounds New only; the
 // caller closes the world.
 func New(ctx context.Context, cfg Config) (*World, error) {
-	cfg.FunctionName = cmp.Or(cfg.FunctionName, "checkout")
+	cfg.FunctionName, cfg.Account = cmp.Or(cfg.FunctionName, "checkout"), cmp.Or(cfg.Account, "123456789012")
 	w := &World{cfg: cfg, sidecars: make(map[string]*meshsim.Sidecar), Collected: newCollection()}
 	if err := w.make(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("lab: making a world: %w", err), w.Close())
@@ -97,22 +104,20 @@ func (w *World) make(ctx context.Context) (err error) {
 	if w.id, err = w.Mesh.CA.ServiceID(w.function); err != nil {
 		return err
 	}
-	if w.Store, err = ssmsim.Start(ssmsim.Config{}); err != nil {
+	if w.Store, err = ssmsim.Start(ssmsim.Config{AccountID: w.cfg.Account}); err != nil {
 		return err
 	}
 	if w.Host, err = freeHost(ctx); err != nil {
 		return err
 	}
-	w.account = lambdasim.Options{
-		AccessKeyID:     "ASIA" + strings.ToUpper(randomHex(8)),
-		SecretAccessKey: "secret-" + randomHex(20),
-		SessionToken:    "token-" + randomHex(40),
-	}
-	w.Store.RequireAuth(ssmsim.Principal{AccessKeyID: w.account.AccessKeyID, SessionToken: w.account.SessionToken})
+	w.account = newRole(w.cfg.Account)
+	w.Store.RequireAuth(w.reader())
 	if err := w.addServices(); err != nil {
 		return err
 	}
-	_, err = w.StoreLeaf(0)
+	if !w.cfg.Unregistered {
+		_, err = w.StoreLeaf(0)
+	}
 	return err
 }
 
@@ -214,6 +219,23 @@ func (w *World) StoreLeafWith(opts meshsim.LeafOptions) (*meshsim.Leaf, error) {
 	}
 	w.StoreText(string(text))
 	return leaf, nil
+}
+
+// StoredLeaf returns the function's leaf that is in the store now, whoever put it there.
+func (w *World) StoredLeaf() (*x509.Certificate, error) {
+	p, found := w.Store.Get(w.path)
+	if !found {
+		return nil, fmt.Errorf("lab: the store has no %s", w.path)
+	}
+	doc, err := mesh.ParseDocument([]byte(p.Value))
+	if err != nil {
+		return nil, fmt.Errorf("lab: reading %s: %w", w.path, err)
+	}
+	block, _ := pem.Decode([]byte(doc.CertPEM))
+	if block == nil {
+		return nil, fmt.Errorf("lab: %s has no certificate", w.path)
+	}
+	return x509.ParseCertificate(block.Bytes)
 }
 
 // StoreText stores any text in place of the document.

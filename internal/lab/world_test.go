@@ -100,7 +100,7 @@ func TestTheFunctionFindsItsWorld(t *testing.T) {
 func TestProgramsAreFoundOnlyIfAllAreThere(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for _, name := range []string{"mesh-function", "consul-lambda-extension"} {
+	for _, name := range []string{"mesh-function", "consul-lambda-extension", "consul-lambda-registrator"} {
 		if p, err := lab.FindPrograms(dir); !errors.Is(err, lab.ErrNoPrograms) {
 			t.Errorf("found %+v, %v", p, err)
 		}
@@ -113,7 +113,31 @@ func TestProgramsAreFoundOnlyIfAllAreThere(t *testing.T) {
 	}
 	p, err := lab.FindPrograms(dir)
 	ok(t, err)
-	if p.Function != filepath.Join(dir, "mesh-function") || p.Extension != filepath.Join(dir, "consul-lambda-extension") {
+	if p.Function != filepath.Join(dir, "mesh-function") || p.Extension != filepath.Join(dir, "consul-lambda-extension") ||
+		p.Registrator != filepath.Join(dir, "consul-lambda-registrator") {
 		t.Errorf("found %+v", p)
+	}
+}
+
+func TestAControlPlaneNeedsARegistrator(t *testing.T) {
+	t.Parallel()
+	if _, err := newWorld(t, lab.Config{}).StartControl(lab.ControlConfig{}); !errors.Is(err, lab.ErrNoPrograms) {
+		t.Errorf("a control plane without a registrator: %v", err)
+	}
+}
+
+func TestAnUnregisteredFunctionHasNoDocument(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lab.Config{Unregistered: true})
+	if names := w.Store.Names(); len(names) != 0 {
+		t.Errorf("the store has %v", names)
+	}
+	if _, err := w.StoredLeaf(); err == nil {
+		t.Error("a leaf was read from an empty store")
+	}
+	want, err := w.StoreLeaf(0)
+	ok(t, err)
+	if got, err := w.StoredLeaf(); err != nil || got.SerialNumber.Text(16) != want.Serial() {
+		t.Errorf("the stored leaf is %v, %v", got, err)
 	}
 }

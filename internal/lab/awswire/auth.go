@@ -18,6 +18,8 @@ type Principal struct {
 	SessionToken string
 	// Expires is when the credentials end. Zero: never.
 	Expires time.Time
+	// May says whether a policy allows the action ("ssm:GetParameter") on the resource's ARN, which may be "". Nil: all is allowed.
+	May func(action, resource string) bool
 }
 
 // RequireAuth answers only requests that carry a version 4 signature for the service that they ask, in the server's
@@ -50,6 +52,9 @@ func (x *Exchange) authenticate() *Failure {
 		}
 		if !p.Expires.IsZero() && !x.Call.At.Round(0).Before(p.Expires) {
 			return expiredToken(x)
+		}
+		if p.May != nil && !p.May(x.Action, x.Resource) {
+			return x.Protocol.Common("AccessDeniedException", x.Account.Denied(x.Action, x.Resource))
 		}
 		return nil
 	}

@@ -117,6 +117,29 @@ func TestAnAnswerWithoutABodyCanBeCutToo(t *testing.T) {
 	}
 }
 
+func TestAPrincipalMayDoWhatItsPolicyAllows(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.RequireAuth(Principal{AccessKeyID: "AKID", May: func(action, _ string) bool { return action == "lab:read" }})
+	for path, want := range map[string]string{"/read/x/0": "200 ", "/write/x/0": "403 "} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=AKID/20260101/us-east-1/lab/aws4_request, SignedHeaders=host, Signature=0")
+		r.Close = true
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if got := fmt.Sprintf("%d %s", resp.StatusCode, b); err != nil || !strings.HasPrefix(got, want) || want == "403 " && !strings.Contains(got, "lab:write") {
+			t.Errorf("%s is answered %q, %v, want %s", path, got, err, want)
+		}
+	}
+}
+
 func TestTheMarkCountsWhatIsUnderWayAtOneTime(t *testing.T) {
 	t.Parallel()
 	s := start(t)

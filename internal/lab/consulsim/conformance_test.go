@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -19,10 +20,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
+
+	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
 )
 
 // realConsul names the variable with the address of a community-edition agent,
-// open and of one datacenter, that is to be put to the same cases.
+// open and of one datacenter, that is to be put to the same cases. With E2E=1 and
+// no address a Consul server is started for it.
 const realConsul = "CONSULSIM_CONSUL_ADDR"
 
 func TestThisServerConforms(t *testing.T) {
@@ -32,11 +36,27 @@ func TestThisServerConforms(t *testing.T) {
 
 func TestARealConsulConforms(t *testing.T) {
 	t.Parallel()
-	addr := os.Getenv(realConsul)
-	if addr == "" {
-		t.Skip("set " + realConsul + " to compare with a Consul agent")
+	conformance(t, subject{addr: realAddr(t), real: true})
+}
+
+// realAddr returns the address of a Consul, and skips the test unless there is one.
+func realAddr(t *testing.T) string {
+	t.Helper()
+	if addr := os.Getenv(realConsul); addr != "" {
+		return addr
 	}
-	conformance(t, subject{addr: addr, real: true})
+	if os.Getenv("E2E") != "1" {
+		t.Skip("make test-e2e compares with a Consul server, " + realConsul + " with the agent it names")
+	}
+	binary, err := consulproc.Find(filepath.Join("..", "..", "..", "bin"))
+	if errors.Is(err, consulproc.ErrNoBinary) && os.Getenv("CONSUL_REQUIRED") != "1" {
+		t.Skip("run make consul for this test: ", err)
+	}
+	ok(t, err)
+	server, err := consulproc.Start(t.Context(), consulproc.Config{Binary: binary, Dir: t.TempDir()})
+	ok(t, err)
+	t.Cleanup(func() { ok(t, server.Close()) })
+	return server.Addr()
 }
 
 // subject is who is put to the cases.

@@ -88,6 +88,39 @@ func (g *Gateway) SetFaultsOpen(p FaultPlan) int {
 	return len(flows)
 }
 
+// SetFaultsOf is SetFaultsOpen for one connection: the one whose leg to the
+// destination has the address peer, which is what the destination sees as its
+// remote address. It returns false if there is none.
+func (g *Gateway) SetFaultsOf(peer string, p FaultPlan) bool {
+	f := g.flowOf(peer)
+	if f != nil {
+		f.replan(flowPlan{FaultPlan: p})
+	}
+	return f != nil
+}
+
+// ForgetOf is Forget for the one connection that SetFaultsOf would find.
+func (g *Gateway) ForgetOf(peer string) bool {
+	f := g.flowOf(peer)
+	if f != nil {
+		f.forget()
+	}
+	return f != nil
+}
+
+// flowOf returns the flow whose leg to the destination has that address, or nil.
+func (g *Gateway) flowOf(peer string) *flow {
+	g.mu.Lock()
+	flows := g.open()
+	g.mu.Unlock()
+	for _, f := range flows {
+		if f.peer() == peer {
+			return f
+		}
+	}
+	return nil
+}
+
 // Refuse closes the listener: new connections are refused, open ones go on.
 func (g *Gateway) Refuse() {
 	g.mu.Lock()

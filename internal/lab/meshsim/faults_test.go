@@ -249,6 +249,36 @@ func TestForgottenConnectionsHangWhileNewOnesWork(t *testing.T) {
 	hangs(t, old)
 }
 
+func TestAFaultStrikesTheOneConnectionThatTheDestinationNames(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, Config{})
+	peers := make(chan string, 3)
+	addService(t, m, "web", func(c Conn) {
+		peers <- c.RemoteAddr().String()
+		Echo(c)
+	})
+	var conns [3]*tls.Conn
+	var names [3]string
+	for i := range conns {
+		conns[i] = connect(t, m, "web")
+		roundTrip(t, conns[i], "before")
+		names[i] = <-peers
+	}
+	if !m.Gateway.SetFaultsOf(names[0], FaultPlan{Down: ByteFault{Kind: ResetBytes}}) || !m.Gateway.ForgetOf(names[1]) {
+		t.Error("a connection that is open was not found")
+	}
+	if m.Gateway.SetFaultsOf("127.0.0.1:1", FaultPlan{}) || m.Gateway.ForgetOf("127.0.0.1:1") {
+		t.Error("a connection was found that is none")
+	}
+	if _, err := conns[0].Read(make([]byte, 1)); !isReset(err) {
+		t.Errorf("the first connection: %v, want a reset", err)
+	}
+	_, err := conns[1].Write([]byte("into nowhere"))
+	ok(t, err)
+	hangs(t, conns[1].NetConn())
+	roundTrip(t, conns[2], "not concerned")
+}
+
 func TestIdleReaperSparesWhoTalks(t *testing.T) {
 	t.Parallel()
 	const idle = 120 * time.Millisecond

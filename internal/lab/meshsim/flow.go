@@ -116,6 +116,16 @@ func (f *flow) shut(with func(*net.TCPConn)) {
 	}
 }
 
+// peer returns the address of the leg to the destination, "" before there is one.
+func (f *flow) peer() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.backend == nil {
+		return ""
+	}
+	return f.backend.LocalAddr().String()
+}
+
 // touch notes that bytes were seen.
 func (f *flow) touch() { f.active.Store(int64(time.Since(f.started))) }
 
@@ -160,6 +170,7 @@ func (f *flow) relay(backend *net.TCPConn, hello []byte) {
 	f.mu.Unlock()
 	up := &pump{flow: f, src: f.client, dst: backend, head: hello, fault: func(p *flowPlan) ByteFault { return p.Up }}
 	down := &pump{flow: f, src: backend, dst: f.client, fault: func(p *flowPlan) ByteFault { return p.Down }}
+	up.back, down.back = down, up
 	var wg sync.WaitGroup
 	wg.Add(1)
 	go down.runThen(wg.Done)
@@ -172,6 +183,8 @@ type pump struct {
 	flow     *flow
 	src, dst *net.TCPConn
 	fault    func(*flowPlan) ByteFault
+	back     *pump       // the other direction
+	ended    atomic.Bool // its end of stream was passed on
 
 	plan *flowPlan
 	head []byte     // read from src, not passed on yet
@@ -205,7 +218,12 @@ func (p *pump) run() {
 		}
 		err := p.step()
 		switch {
+		case err == nil && !p.back.ended.Load() && isClosed(p.src):
+			// The kernel tells a reset once, and told it to a write of the other direction: what looks like an end is none.
+			p.flow.abort()
+			return
 		case err == nil:
+			p.ended.Store(true)
 			_ = p.dst.CloseWrite() // fails if dst has gone, which ends this direction too
 			return
 		case p.plan.cut:

@@ -54,3 +54,19 @@ func sinceReceived(c *net.TCPConn) (d time.Duration, ok bool) {
 	})
 	return d, ok
 }
+
+// isClosed reports whether c is no connection any more: it was closed here, it
+// was reset, or both sides have ended it.
+func isClosed(c *net.TCPConn) bool {
+	const tcpClose = 7 // TCP_CLOSE of the kernel's include/net/tcp_states.h
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	ended := true
+	err = raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		ended = err == nil && info.State == tcpClose
+	})
+	return err != nil || ended
+}
