@@ -21,31 +21,35 @@ import (
 func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
-		Usage: "see a function talk through a mesh that lives on this machine only (Linux)",
+		Usage: "see a function join a mesh, and talk through it, that lives on this machine only (Linux)",
 		Description: strings.TrimSpace(`
-The demo starts a small world on loopback and runs the real extension in it, with a real Go function: no AWS account, no
-Consul, no network, no root. Nothing is written to disk, and everything has ended when the command has.
+The demo starts a small world on loopback and runs the real registrator and the real extension in it, with a real Go
+function: no AWS account, no Consul, no network, no root. Nothing is written to disk, and everything has ended when the
+command has.
 
-What is real: the extension's binary, unmodified; the function (examples/mesh-function), built with aws-lambda-go; TCP and
-TLS between them, the gateway and the services; the freeze, which stops the processes with SIGSTOP.
+What is real: the registrator's and the extension's binaries, unmodified; the function (examples/mesh-function), built with
+aws-lambda-go; AWS's protocols and Consul's HTTP API between the registrator and what it talks to; TCP and TLS between the
+extension, the gateway and the services; the freeze, which stops the processes with SIGSTOP.
 
-What stands in: a small Lambda (Extensions API, Runtime API), a small Parameter Store, a certificate authority with
-Consul's kind of certificates, a gateway that routes by server name, sidecars that enforce intentions. It is not Envoy.
+What stands in: a small Lambda (control plane, events, Extensions API, Runtime API), a small Parameter Store, a small Consul
+with a certificate authority, a gateway that routes by server name, sidecars that enforce intentions. It is not Envoy.
 
 The steps, each of which is checked:
 
-   1  a cold start, and what the extension adds to it
-   2  calls through the mesh: HTTP on a kept connection, TCP with a half-close
-   3  new leaves and a new root while a stream is running
-   4  a freeze that outlasts the leaf
-   5  a service whose intention denies the function
-   6  a gateway that has gone
-   7  SHUTDOWN, with bytes still on their way
+   1  a function is created and tagged, and an event makes the registrator register it
+   2  a cold start, and what the extension adds to it
+   3  calls through the mesh: HTTP on a kept connection, TCP with a half-close
+   4  new leaves and a new root while a stream is running
+   5  a freeze that outlasts the leaf
+   6  a service whose intention denies the function
+   7  a gateway that has gone
+   8  SHUTDOWN, with bytes still on their way
+   9  the tag is taken off, and the registrator takes the function out
 
 The exit status is 0 if all of them went as they should. Times depend on the machine and are not a benchmark.`),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object at the end, for machines, and nothing else"},
-			&cli.StringFlag{Name: "bin", Usage: "where consul-lambda-extension and mesh-function are", DefaultText: "beside this program"},
+			&cli.StringFlag{Name: "bin", Usage: "where consul-lambda-extension, consul-lambda-registrator and mesh-function are", DefaultText: "beside this program"},
 		},
 		Action: runDemo,
 	}
@@ -81,28 +85,36 @@ func programsDir(dir string) (string, error) {
 
 // tellDemo makes a world, tells the steps up to the first that fails, and ends the world.
 func tellDemo(ctx context.Context, t *transcript, programs lab.Programs) (err error) {
-	world, err := lab.New(ctx, lab.Config{Programs: programs})
+	world, err := lab.New(ctx, lab.Config{Programs: programs, Unregistered: true})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, world.Close()) }()
-	d := &demo{world: world}
+	control, err := world.StartControl(lab.ControlConfig{})
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	d := &demo{world: world, control: control}
 	defer d.kill()
 	t.print("%s\n%s", t.paint(bold, "A Lambda function in a Consul mesh, on this machine only"), picture(world))
 	for _, s := range []struct {
 		name, lead string
 		do         func(context.Context, *step) error
+		log        func() []string
 	}{
-		{"Cold start", "Lambda starts the extension, then the function", d.coldStart},
-		{"Calls", "the function calls localhost, and reaches the mesh", d.calls},
-		{"Rotation", "new leaves and a new root, while a stream is running", d.rotation},
-		{"Freeze", "Lambda freezes the sandbox for longer than the leaf lives", d.freeze},
-		{"Denied", "an intention denies the function", d.denied},
-		{"No gateway", "the way into the mesh is gone, and comes back", d.noGateway},
-		{"Shutdown", "Lambda ends the sandbox, with bytes on their way", d.shutdown},
+		{"Registration", "a function is created, and tagged: the events reach the registrator", d.registration, d.registratorLog},
+		{"Cold start", "Lambda starts the extension, then the function", d.coldStart, d.extensionLog},
+		{"Calls", "the function calls localhost, and reaches the mesh", d.calls, d.extensionLog},
+		{"Rotation", "new leaves and a new root, while a stream is running", d.rotation, d.extensionLog},
+		{"Freeze", "Lambda freezes the sandbox for longer than the leaf lives", d.freeze, d.extensionLog},
+		{"Denied", "an intention denies the function", d.denied, d.extensionLog},
+		{"No gateway", "the way into the mesh is gone, and comes back", d.noGateway, d.extensionLog},
+		{"Shutdown", "Lambda ends the sandbox, with bytes on their way", d.shutdown, d.extensionLog},
+		{"Removal", "the tag is taken off: the event reaches the registrator", d.removal, d.registratorLog},
 	} {
 		ctx, cancel := context.WithTimeout(ctx, stepLimit)
-		err := t.run(s.name, s.lead, func(st *step) error { return s.do(ctx, st) }, d.extensionLog)
+		err := t.run(s.name, s.lead, func(st *step) error { return s.do(ctx, st) }, s.log)
 		cancel()
 		if err != nil {
 			return err
@@ -132,22 +144,36 @@ func picture(w *lab.World) string {
   +----------+        +----------------------+       +-----------+       +--------------------------------------+
         |               |                 |
       Runtime API   Extensions API   Parameter Store, with the function's key, leaf and roots
+                                          ^
+        AWS: functions, tags, events  ->  registrator  ->  Consul: catalog, service-defaults; its CA
 `, rows...)
 }
 
 // demo is the story's state.
 type demo struct {
-	world *lab.World
-	box   *lambdasim.Sandbox // nil before the cold start
-	leaf  *meshsim.Leaf      // the one stored last
-	uses  int                // generations of credentials that the extension has used
-	lines []lambdasim.Line   // of an Init that failed
+	world   *lab.World
+	control *lab.Control
+	box     *lambdasim.Sandbox // nil before the cold start
+	leaf    *meshsim.Leaf      // the last one that the demo stored itself
+	serial  string             // of the leaf stored last, by whomever
+	uses    int                // generations of credentials that the extension has used
+	lines   []lambdasim.Line   // of an Init that failed
 }
 
 func (d *demo) kill() {
 	if d.box != nil {
 		d.box.Kill()
 	}
+}
+
+// registratorLog returns the registrator's log so far.
+func (d *demo) registratorLog() (log []string) {
+	if box := d.control.Sandbox(); box != nil {
+		for _, l := range box.Logs() {
+			log = append(log, l.Text)
+		}
+	}
+	return log
 }
 
 // extensionLog returns the extension's log so far.

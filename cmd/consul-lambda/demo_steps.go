@@ -130,13 +130,15 @@ func (d *demo) rotation(ctx context.Context, s *step) error {
 		done <- outcome{r, err}
 	}()
 	for _, what := range []string{"new leaf", "new root and leaf", "new leaf"} {
+		store, from := func() error { return d.storeLeaf(0) }, "the store"
 		if what == "new root and leaf" {
 			if err := d.world.RotateRoot(); err != nil {
 				return err
 			}
+			store, from = func() error { return d.renew(ctx) }, "Consul, by a run of the registrator,"
 		}
 		begin := time.Now()
-		if err := d.storeLeaf(0); err != nil {
+		if err := store(); err != nil {
 			return err
 		}
 		if err := d.awaitLeaf(ctx); err != nil {
@@ -146,8 +148,8 @@ func (d *demo) rotation(ctx context.Context, s *step) error {
 		if err != nil {
 			return fmt.Errorf("a new connection: %w", err)
 		}
-		s.tell(what, time.Since(begin), "from the store into use; a new connection shows leaf "+short(hello.Leaf))
-		if err := want(hello.Leaf == d.leaf.Serial(), "leaf "+d.leaf.Serial()+" on a new connection", hello.Leaf); err != nil {
+		s.tell(what, time.Since(begin), "from "+from+" into use; a new connection shows leaf "+short(hello.Leaf))
+		if err := want(hello.Leaf == d.serial, "leaf "+d.serial+" on a new connection", hello.Leaf); err != nil {
 			return err
 		}
 	}
@@ -294,8 +296,11 @@ func (d *demo) shutdown(ctx context.Context, s *step) error {
 
 // storeLeaf puts a new leaf into the store.
 func (d *demo) storeLeaf(ttl time.Duration) (err error) {
-	d.leaf, err = d.world.StoreLeaf(ttl)
-	return err
+	if d.leaf, err = d.world.StoreLeaf(ttl); err != nil {
+		return err
+	}
+	d.serial = d.leaf.Serial()
+	return nil
 }
 
 // awaitLeaf waits until the extension has taken up the leaf stored last.
@@ -309,7 +314,7 @@ func (d *demo) awaitLeaf(ctx context.Context) error {
 		return seen == d.uses
 	})
 	if err != nil {
-		return fmt.Errorf("waiting until the extension uses leaf %s: %w", d.leaf.Serial(), err)
+		return fmt.Errorf("waiting until the extension uses leaf %s: %w", d.serial, err)
 	}
 	return nil
 }

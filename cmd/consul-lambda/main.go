@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Command consul-lambda is for people: it shows what the extension does, on a machine without an AWS account. Each
-// command is a file of its name. It exits 0 if all went well, 1 if not, 2 if it was called wrongly, 130 on Ctrl-C.
+// Command consul-lambda is for people: it shows what the extension and the registrator do, on a machine without an AWS
+// account, and looks at what they would do in one. Each command is a file of its name. It exits 0 if all went well, 1 if
+// not, 2 if it was called wrongly, 130 on Ctrl-C; what plan and doctor mean by a code is in their help.
 package main
 
 import (
@@ -27,7 +28,7 @@ func main() {
 
 // commands are listed in the order in which somebody new would use them.
 func commands() []*cli.Command {
-	return []*cli.Command{demoCommand(), benchCommand()}
+	return []*cli.Command{demoCommand(), labCommand(), doctorCommand(), planCommand(), benchCommand()}
 }
 
 // run returns the exit code. The end of ctx interrupts whatever is running.
@@ -55,15 +56,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		},
 	}
 	for _, c := range root.Commands {
-		c.OnUsageError = root.OnUsageError
+		if c.OnUsageError == nil {
+			c.OnUsageError = root.OnUsageError
+		}
 	}
 	err := root.Run(ctx, args)
+	var e exit
 	switch {
 	case err == nil:
 		return 0
 	case ctx.Err() != nil:
 		_, _ = fmt.Fprintln(stderr, "consul-lambda: interrupted")
 		return 130
+	case errors.As(err, &e):
+		if !errors.Is(err, errTold) {
+			_, _ = fmt.Fprintln(stderr, "consul-lambda:", err)
+		}
+		return e.code
 	case misused:
 		_, _ = fmt.Fprintln(stderr, "consul-lambda:", err)
 		return 2
@@ -75,3 +84,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // errTold is returned by a command that has said already what went wrong.
 var errTold = errors.New("failed")
+
+// exit is an error with an exit code of its own.
+type exit struct {
+	code int
+	err  error // errTold: it was said already
+}
+
+func (e exit) Error() string { return e.err.Error() }
+func (e exit) Unwrap() error { return e.err }
+
+// noArguments refuses what a command would otherwise pass over in silence.
+func noArguments(cmd *cli.Command) error {
+	if cmd.Args().Present() {
+		return fmt.Errorf("%s takes no argument, and was given %q: see consul-lambda %s --help", cmd.Name, cmd.Args().First(), cmd.Name)
+	}
+	return nil
+}

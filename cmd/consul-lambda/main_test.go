@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,10 +15,32 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testscript.Main(leakless{m}, map[string]func(){"consul-lambda": main})
+}
+
+// leakless fails a run that leaves a goroutine behind.
+type leakless struct{ tests *testing.M }
+
+func (l leakless) Run() int {
+	dir, err := os.MkdirTemp("", "consul-lambda-test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	buildDir = dir
+	code := l.tests.Run()
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
 
 // command runs the program's main and returns what it left behind.
 func command(t testing.TB, args ...string) (code int, stdout, stderr string) {
@@ -76,7 +99,7 @@ func broken(t testing.TB) string {
 		t.Skip(err)
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"consul-lambda-extension", "mesh-function"} {
+	for _, name := range []string{"consul-lambda-extension", "consul-lambda-registrator", "mesh-function"} {
 		if err := os.Symlink(program, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +113,7 @@ func TestAFailedStepEndsTheDemo(t *testing.T) {
 	if code != 1 || stderr != "" {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
-	for _, s := range []string{"1  Cold start", "FAILED", "Runtime.ExitError", "step 1 failed: Cold start"} {
+	for _, s := range []string{"1  Registration", "FAILED", "Runtime.ExitError", "step 1 failed: Registration"} {
 		if !strings.Contains(stdout, s) {
 			t.Errorf("the transcript does not have %q:\n%s", s, stdout)
 		}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 )
@@ -18,7 +17,7 @@ import (
 type transcript struct {
 	w     io.Writer
 	json  bool
-	color bool
+	paint painter
 	steps []*step
 	began time.Time
 }
@@ -30,7 +29,7 @@ type step struct {
 	Seconds float64  `json:"seconds"`
 	Facts   []fact   `json:"facts"`
 	Error   string   `json:"error,omitempty"`
-	Log     []string `json:"log,omitempty"` // of the extension, if the step failed
+	Log     []string `json:"log,omitempty"` // of the program that the step is about, if it failed
 
 	out *transcript
 }
@@ -46,28 +45,8 @@ type fact struct {
 // size is a number of bytes.
 type size int64
 
-// newTranscript writes colours if w is a terminal and NO_COLOR is not set (no-color.org).
 func newTranscript(w io.Writer, asJSON bool) *transcript {
-	t := &transcript{w: w, json: asJSON, began: time.Now()}
-	if f, ok := w.(*os.File); ok && os.Getenv("NO_COLOR") == "" {
-		info, err := f.Stat()
-		t.color = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	return t
-}
-
-const (
-	bold  = "1"
-	dim   = "2"
-	red   = "31"
-	green = "32"
-)
-
-func (t *transcript) paint(color, s string) string {
-	if !t.color || s == "" {
-		return s
-	}
-	return "\x1b[" + color + "m" + s + "\x1b[0m"
+	return &transcript{w: w, json: asJSON, paint: painterFor(w), began: time.Now()}
 }
 
 // print writes text. A reader that has gone away is no reason to stop: what was started must be ended in order.
@@ -97,7 +76,7 @@ func (t *transcript) run(name, lead string, do func(*step) error, log func() []s
 	s.Log = log()
 	t.print("   %s  %s\n", t.paint(red, "FAILED"), strings.ReplaceAll(s.Error, "\n", "\n           "))
 	if len(s.Log) > 0 {
-		t.print("\n   the extension's log:\n   %s\n", strings.Join(s.Log, "\n   "))
+		t.print("\n   its log:\n   %s\n", strings.Join(s.Log, "\n   "))
 	}
 	return err
 }

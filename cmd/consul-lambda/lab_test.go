@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/consul-lambda/consul-lambda/internal/doctor"
+	"github.com/consul-lambda/consul-lambda/internal/lab"
+)
+
+// programs are built once, all of them.
+var programs = sync.OnceValues(func() (lab.Programs, error) {
+	p, err := lab.Build(context.Background(), buildDir, lab.BuildOptions{})
+	if err != nil {
+		return p, err
+	}
+	registrator, err := lab.Build(context.Background(), buildDir, lab.BuildOptions{Registrator: true})
+	p.Registrator = registrator.Registrator
+	return p, err
+})
+
+// buildDir is TestMain's.
+var buildDir string
+
+func builtPrograms(t testing.TB) lab.Programs {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("functions run on Linux only")
+	}
+	if testing.Short() {
+		t.Skip("builds and runs programs")
+	}
+	p, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// liveTestLab runs the lab until the test ends, and puts its environment into that of the process. It returns what is told.
+func liveTestLab(t *testing.T, broken ...string) *syncBuffer {
+	t.Helper()
+	p := builtPrograms(t)
+	told := new(syncBuffer)
+	events := &eventLog{w: told, paint: painterFor(told)}
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := liveLab(ctx, p, broken, w, events)
+		_ = w.Close()
+		done <- err
+	}()
+	t.Cleanup(func() {
+		cancel()
+		_ = r.Close()
+		if err := <-done; err != nil {
+			t.Errorf("the lab: %v\n%s", err, told)
+		}
+	})
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		name, value, ok := strings.Cut(strings.TrimPrefix(lines.Text(), "export "), "=")
+		if !ok {
+			t.Fatalf("no variable in %q", lines.Text())
+		}
+		t.Setenv(name, strings.Trim(value, "'"))
+		if name == "NODE_NAME" { // the last one
+			return told
+		}
+	}
+	t.Fatalf("the lab has not started: %s", told)
+	return nil
+}
+
+// syncBuffer is a buffer for several goroutines.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// await waits until text was told.
+func (b *syncBuffer) await(t testing.TB, text string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(b.String(), text); {
+		if time.Now().After(end) {
+			t.Fatalf("%q was not told:\n%s", text, b)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestTheLabIsFoundByItsEnvironment(t *testing.T) {
+	told := liveTestLab(t)
+	if code, stdout, stderr := command(t, "doctor", "--watch", "100ms"); code != 0 {
+		t.Errorf("doctor: exit code %d, %s, %s", code, stdout, stderr)
+	}
+	// What the registrator has registered is what it would register: a second run is empty.
+	if code, stdout, stderr := command(t, "plan"); code != 0 || !strings.Contains(stdout, "Nothing to change.") {
+		t.Errorf("plan: exit code %d, %s, %s", code, stdout, stderr)
+	}
+	told.await(t, "GetParameter /consul/lambda/default/default/checkout")
+	told.await(t, "GetResources")
+	told.await(t, "catalog.node-services lambdas")
+}
+
+func TestPlanShowsWhatTheLabsLostEventsLeft(t *testing.T) {
+	liveTestLab(t, "lost-events")
+	code, stdout, stderr := command(t, "plan")
+	for _, says := range []string{"+ create invoices", "- delete orders", "asynchronous", "warning  reports: ", "1 to create, 0 to update, 0 to renew, 1 to delete"} {
+		if !strings.Contains(stdout, says) {
+			t.Errorf("the plan does not say %q:\n%s", says, stdout)
+		}
+	}
+	if code != 2 || stderr != "" {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+}
+
+func TestTheLabTellsExtensionsToEnd(t *testing.T) {
+	t.Parallel()
+	told := new(syncBuffer)
+	api, err := startRuntimeAPI(t.Context(), "checkout", &eventLog{w: told, paint: painterFor(told)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	base := "http://" + api.addr()
+	answer, err := http.Post(base+"/2020-01-01/extension/register", "application/json", strings.NewReader(`{"events":["SHUTDOWN"]}`))
+	if err != nil || answer.Header.Get("Lambda-Extension-Identifier") == "" {
+		t.Fatalf("register: %v", err)
+	}
+	_ = answer.Body.Close()
+	next := make(chan string, 1)
+	go func() {
+		answer, err := http.Get(base + "/2020-01-01/extension/event/next")
+		if err != nil {
+			next <- err.Error()
+			return
+		}
+		defer answer.Body.Close()
+		text, _ := io.ReadAll(answer.Body)
+		next <- string(text)
+	}()
+	told.await(t, "waits for the next event")
+	api.close()
+	if event := <-next; !strings.Contains(event, `"eventType":"SHUTDOWN"`) {
+		t.Errorf("the last event is %s", event)
+	}
+}
+
+func TestTheFunctionExaminesItselfFromInside(t *testing.T) {
+	t.Parallel()
+	world, err := lab.New(t.Context(), lab.Config{Programs: builtPrograms(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = world.Close() })
+	for _, beside := range []bool{true, false} {
+		fn := world.Function()
+		if !beside {
+			fn.Extensions = nil
+		}
+		box, err := world.ColdStart(t.Context(), fn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := box.Invoke(t.Context(), []byte(`{"doctor":true}`))
+		box.Kill()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var report doctor.Report
+		if err := json.Unmarshal(answer.Payload, &report); err != nil || report.OK != beside || len(report.Results) < 10 {
+			t.Errorf("with the extension %v: %v, %s", beside, err, answer.Payload)
+		}
+		for _, r := range report.Results {
+			if wantFail := r.Name == "port" && !beside; (r.Status == doctor.Fail) != wantFail {
+				t.Errorf("with the extension %v: %+v", beside, r)
+			}
+		}
+		tellsNoSecret(t, &site{world: world}, report)
+	}
+}
+
+// configuration answers GetFunctionConfiguration, which the lab's control plane does not have.
+func configuration(t testing.TB, body string, status int) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/2015-03-31/functions/checkout/configuration" {
+			w.Header().Set("X-Amzn-Errortype", "ResourceNotFoundException")
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = fmt.Fprint(w, `{"Message":"Function not found"}`)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func TestTheConfigurationOfAFunctionIsReadFromAWS(t *testing.T) {
+	s := newTestSite(t)
+	variables := make(map[string]string)
+	for name, value := range s.env {
+		if strings.HasPrefix(name, "CONSUL_") && name != "CONSUL_HTTP_ADDR" {
+			variables[name] = value
+			continue
+		}
+		t.Setenv(name, value)
+	}
+	t.Setenv("AWS_LAMBDA_FUNCTION_NAME", "not-this-one")
+	body, err := json.Marshal(map[string]any{"FunctionName": "checkout", "MemorySize": 256, "Environment": map[string]any{"Variables": variables}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_ENDPOINT_URL_LAMBDA", configuration(t, string(body), http.StatusOK))
+	code, stdout, stderr := command(t, "doctor", "--function", "checkout", "--upstream", "web", "--watch", "100ms")
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "function checkout, 1 upstream") || !strings.Contains(stdout, "with your credentials") {
+		t.Errorf("exit code %d, %q:\n%s", code, stderr, stdout)
+	}
+
+	code, stdout, stderr = command(t, "doctor", "--function", "checkuot")
+	if code != 2 || stdout != "" || !strings.Contains(stderr, "function checkuot in us-east-1: ResourceNotFoundException") {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+	t.Setenv("AWS_ENDPOINT_URL_LAMBDA", configuration(t, `{"FunctionName":"checkout","Environment":{"Error":{"ErrorCode":"AccessDeniedException"}}}`, http.StatusOK))
+	code, stdout, stderr = command(t, "doctor", "--function", "checkout")
+	if code != 2 || stdout != "" || !strings.Contains(stderr, "kms:Decrypt") {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+}
