@@ -36,6 +36,7 @@ type conn struct {
 
 	sent     direction // function to mesh
 	received direction // mesh to function
+	counted  bool      // their bytes are in the server's counts; guarded by its lock
 
 	sweep sweepState // the sweep's
 }
@@ -301,9 +302,7 @@ const (
 
 // account counts how the connection ended, and logs it if that was no routine end.
 func (c *conn) account() {
-	st := &c.srv.stats
-	st.sent.Add(c.sent.moved.Load())
-	st.received.Add(c.received.moved.Load())
+	c.srv.count(c)
 	switch err, k := c.received.readErr, c.killed.Load(); {
 	case err == errNoAnswer:
 		c.failed(CauseRefused, err)
@@ -313,7 +312,7 @@ func (c *conn) account() {
 	case *k == CauseUnacknowledged:
 		c.failed(*k, errUnacknowledged)
 	default:
-		st.ended(*k)
+		c.srv.stats.ended(*k)
 		c.srv.log.Debug("connection ended", "upstream", c.route.Name, "cause", string(*k))
 	}
 }

@@ -94,6 +94,33 @@ func TestAPathThatDiesWhileThePeersWindowIsClosedEndsTheConnection(t *testing.T)
 	})
 }
 
+// R19: a path that is dead towards the upstream only. What the upstream sends again and again, because it hears nothing, is
+// no acknowledgement: counted as one, it held the end up from 10 s to 25 s.
+func TestAPathThatIsDeadInOneDirectionEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	w := start(t, proxy.Config{}, upstream(t, pairs["copied"], func(c *net.TCPConn) {
+		_, _ = c.Read(make([]byte, 1))
+		ignoreSegments(t, c)
+		_, _ = io.WriteString(c, "never acknowledged")
+		<-release
+	}))
+	defer close(release)
+	w.SetAckTimeout(2 * time.Second)
+	c := w.connect(t)
+	_, _ = io.WriteString(c, "?")
+	_, _ = io.ReadFull(c, make([]byte, len("never acknowledged")))
+	begin := time.Now()
+	_, _ = io.WriteString(c, "is anybody there?")
+	wantReset(t, c)
+	if took := time.Since(begin); took > 5500*time.Millisecond {
+		t.Errorf("it took %v with a limit of 2 s", took)
+	}
+	if n := w.Stats().Ended[proxy.CauseUnacknowledged]; n != 1 {
+		t.Errorf("ended: %v", w.Stats().Ended)
+	}
+}
+
 // R19: a window that is closed while the path is well ends nothing, although the probes and their answers grow rare.
 func TestAPeerThatDoesNotReadButAnswersProbesIsLeftAlone(t *testing.T) {
 	t.Parallel()

@@ -215,17 +215,32 @@ func (s *Server) Shutdown(ctx context.Context) error {
 type Stats struct {
 	Accepted int64           // connections
 	Open     int             // connections at this moment
-	Sent     int64           // bytes to upstreams
-	Received int64           // bytes from upstreams
+	Sent     int64           // bytes to upstreams, open connections' included
+	Received int64           // bytes from upstreams, likewise
 	Ended    map[Cause]int64 // connections that did not end by themselves, by cause
 }
 
-// Stats reads the counts.
+// Stats reads the counts. It looks at every open connection.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
-	open := len(s.conns)
-	s.mu.Unlock()
-	return s.stats.read(open)
+	defer s.mu.Unlock() // no connection is counted twice, or not at all
+	st := s.stats.read(len(s.conns))
+	for c := range s.conns {
+		if c.established.Load() && !c.counted {
+			st.Sent += c.sent.moved.Load()
+			st.Received += c.received.moved.Load()
+		}
+	}
+	return st
+}
+
+// count adds a connection's bytes to the counts, when no more will move on it.
+func (s *Server) count(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.counted = true
+	s.stats.sent.Add(c.sent.moved.Load())
+	s.stats.received.Add(c.received.moved.Load())
 }
 
 // add takes a connection in, unless there are too many.

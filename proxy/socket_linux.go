@@ -36,14 +36,14 @@ type tcpState struct {
 	acked    uint64 // bytes, ever, that the peer acknowledged
 	inFlight bool   // segments were sent and not yet acknowledged
 	probing  bool   // the peer's window is closed, and a probe of it was not answered yet
-	sinceAck int    // milliseconds since the last acknowledgement of anything
+	answers  uint64 // segments that arrived and had no data, ever: acknowledgements, of new bytes or of old ones
 	closed   bool   // no connection any more, and so reset unless both sides have ended
 }
 
 func tcpStateOf(c net.Conn) (s tcpState) {
 	control(c, func(fd int) {
 		if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			s = tcpState{received: info.Bytes_received, acked: info.Bytes_acked, inFlight: info.Unacked > 0, probing: info.Probes > 0, sinceAck: int(info.Last_ack_recv), closed: info.State == tcpClose}
+			s = tcpState{received: info.Bytes_received, acked: info.Bytes_acked, inFlight: info.Unacked > 0, probing: info.Probes > 0, answers: uint64(info.Segs_in - info.Data_segs_in), closed: info.State == tcpClose}
 		}
 	})
 	return s

@@ -15,7 +15,7 @@ type tcpState struct {
 	received, acked uint64
 	inFlight        bool
 	probing         bool
-	sinceAck        int
+	answers         uint64
 	closed          bool
 }
 
