@@ -27,8 +27,10 @@ type conn struct {
 	down  *net.TCPConn // the function's leg
 	up    net.Conn     // the mesh's leg; set once by open, before established
 
-	dialing context.Context // ends when the dial must
+	dialing context.Context // ends when the dial must, but for its timeout
 	giveUp  context.CancelFunc
+	attempt atomic.Pointer[context.CancelFunc] // ends the dial under way
+	again   atomic.Bool                        // there was a thaw while it was under way
 
 	established atomic.Bool
 	killed      atomic.Pointer[Cause] // why it must end; set once
@@ -60,14 +62,14 @@ func newConn(s *Server, route *Route, down *net.TCPConn) *conn {
 	c := &conn{srv: s, route: route, down: down}
 	now := s.cfg.Clock.Now()
 	c.sweep = sweepState{born: now, sentAt: now, receivedAt: now}
-	c.dialing, c.giveUp = context.WithTimeout(s.serving, s.cfg.DialTimeout)
+	c.dialing, c.giveUp = context.WithCancel(s.serving)
 	return c
 }
 
 // open dials, and starts to relay.
 func (c *conn) open() {
 	defer c.guard(func() { c.refuse(nil) })
-	up, err := c.route.Dial(c.dialing)
+	up, err := c.dial()
 	c.giveUp()
 	if err != nil {
 		c.refuse(err)
@@ -83,6 +85,31 @@ func (c *conn) open() {
 	}
 	go c.carry(&c.sent)
 	go c.carry(&c.received)
+}
+
+// dial dials, and once more if there was a thaw meanwhile: what it was waiting for has likely gone, and so has its time (R14).
+func (c *conn) dial() (net.Conn, error) {
+	for {
+		ctx, cancel := context.WithTimeout(c.dialing, c.srv.cfg.DialTimeout)
+		c.attempt.Store(&cancel)
+		up, err := c.route.Dial(ctx)
+		cancel()
+		if err == nil {
+			return up, nil
+		}
+		c.srv.cfg.Watch.Check() // the timeout may have noticed the thaw first
+		if !c.again.Swap(false) || c.dialing.Err() != nil {
+			return nil, err
+		}
+	}
+}
+
+// redial makes the dial under way begin again.
+func (c *conn) redial() {
+	c.again.Store(true)
+	if cancel := c.attempt.Load(); cancel != nil {
+		(*cancel)()
+	}
 }
 
 // refuse ends a connection that never had an upstream: with a reset, so that nobody takes it for an empty answer (R9).

@@ -29,3 +29,6 @@ func (s *Server) Failing() bool {
 	}
 	return s.stats.accepted.Load() > 0
 }
+
+// Thaw lets the watch notice what the clock says.
+func (s *Server) Thaw() { s.cfg.Watch.Check() }

@@ -393,3 +393,37 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// R14: a dial that was under way in a freeze waits for what the freeze took away, and its time passed meanwhile. The function's
+// call must not fail for it.
+func TestADialThatWasFrozenBeginsAgain(t *testing.T) {
+	for name, jump := range map[string]func(*clocktest.Skew, time.Duration){
+		"wall": (*clocktest.Skew).JumpWall, "mono": (*clocktest.Skew).JumpMono, "both": (*clocktest.Skew).Jump,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var (
+				skew  clocktest.Skew
+				dials atomic.Int32
+				dial  = upstream(t, pairs["copied"], echo)
+				stuck = make(chan struct{})
+			)
+			w := start(t, proxy.Config{Clock: skew.Now, DialTimeout: patience}, func(ctx context.Context) (net.Conn, error) {
+				if dials.Add(1) > 1 {
+					return dial(ctx)
+				}
+				close(stuck)
+				<-ctx.Done() // the gateway has forgotten the connection
+				return nil, ctx.Err()
+			})
+			c := w.connect(t)
+			<-stuck
+			jump(&skew, 3*time.Second)
+			w.Thaw()
+			roundTrip(t, c, "after the thaw")
+			if n := dials.Load(); n != 2 {
+				t.Errorf("%d dials, want 2", n)
+			}
+		})
+	}
+}

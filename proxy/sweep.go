@@ -95,8 +95,8 @@ func (s *Server) sweepWhileOpen(ctx context.Context) bool {
 // thawed is called after a freeze, before anything is done with a connection from before it.
 func (s *Server) thawed(time.Duration) { s.look(true) }
 
-// look sweeps all connections once. It returns how many there are, and in how many looks in a row nothing has moved. After a freeze, movement since the last look is taken
-// to have been before it.
+// look sweeps all connections once. It returns how many there are, and in how many looks in a row nothing has moved. After a
+// freeze, movement since the last look is taken to have been before it.
 func (s *Server) look(thawed bool) (open, still int) {
 	s.sweepMu.Lock()
 	defer s.sweepMu.Unlock()
@@ -113,6 +113,9 @@ func (s *Server) look(thawed bool) (open, still int) {
 	for _, c := range conns {
 		if !c.established.Load() {
 			s.still = 0 // the function waits for it
+			if thawed {
+				c.redial()
+			}
 		} else {
 			moved := now
 			if thawed {

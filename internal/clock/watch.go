@@ -16,7 +16,8 @@ const (
 	DefaultInterval = 200 * time.Millisecond
 
 	// DefaultThreshold is the gap that counts as a freeze. A process with the CPU share of a 128 MB function is kept
-	// waiting for tens of milliseconds as a matter of course; a wrong guess costs one sweep over the open connections.
+	// waiting for tens of milliseconds as a matter of course; a wrong guess costs one sweep over the open connections, and
+	// begins dials anew.
 	DefaultThreshold = time.Second
 )
 
@@ -26,6 +27,10 @@ type Watch struct {
 	Clock     Clock
 	Interval  time.Duration // between readings in Run; 0 means DefaultInterval
 	Threshold time.Duration // the smallest gap that counts; 0 means DefaultThreshold
+
+	// Tick is called by Run after each reading, for what is to be done now and then while the process runs: it costs no
+	// wake-up of its own. Nil: nothing is. It must be quick.
+	Tick func(now Instant)
 
 	last atomic.Pointer[Instant] // the latest reading
 
@@ -44,21 +49,30 @@ func (w *Watch) OnThaw(f func(gap time.Duration)) {
 // Check reads the clocks and announces a gap if there was one. It is for the places where something frozen is about to
 // be used; without a gap it costs one reading and takes no lock.
 func (w *Watch) Check() {
-	if last := w.last.Load(); last == nil || w.Clock.Now().Sub(*last) >= w.threshold() {
+	last := w.last.Load()
+	if last == nil {
 		w.read()
+		return
+	}
+	now := w.Clock.Now()
+	switch gap := now.Sub(*last); {
+	case gap >= w.threshold():
+		w.read()
+	case gap >= w.interval(): // nobody runs Run: the time between two uses is not to add up to a gap
+		seen := now
+		w.last.CompareAndSwap(last, &seen)
 	}
 }
 
 // Run reads the clocks every Interval until ctx ends.
 func (w *Watch) Run(ctx context.Context) {
-	interval := w.Interval
-	if interval <= 0 {
-		interval = DefaultInterval
-	}
-	tick := time.NewTicker(interval)
+	tick := time.NewTicker(w.interval())
 	defer tick.Stop()
 	for {
 		w.read()
+		if w.Tick != nil {
+			w.Tick(w.Clock.Now())
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -80,6 +94,13 @@ func (w *Watch) read() {
 			f(gap)
 		}
 	}
+}
+
+func (w *Watch) interval() time.Duration {
+	if w.Interval > 0 {
+		return w.Interval
+	}
+	return DefaultInterval
 }
 
 func (w *Watch) threshold() time.Duration {
