@@ -49,6 +49,7 @@ type extension struct {
 	cfg     *extensionenv.Config
 	log     *slog.Logger
 	timings timings
+	metrics *metrics // nil: none are wanted
 
 	bound [][2]string // upstreams, and the addresses that listen reached for them
 	watch clock.Watch
@@ -101,9 +102,6 @@ func (e *extension) announce() {
 	for _, w := range e.cfg.Warnings {
 		e.log.Warn("configuration", "warning", w)
 	}
-	if e.cfg.EMF {
-		e.log.Warn("configuration", "warning", "CONSUL_EXTENSION_METRICS: emf is accepted, but no metrics are written yet")
-	}
 	for _, b := range e.bound {
 		e.log.Info("listening", "upstream", b[0], "address", b[1])
 	}
@@ -116,13 +114,17 @@ func (e *extension) mayBeMissing(addr netip.Addr, err error) bool {
 
 // dialer returns the dial of upstream i. It is called only after serve has set the state.
 func (e *extension) dialer(i int) func(context.Context) (net.Conn, error) {
-	return func(ctx context.Context) (net.Conn, error) {
+	dial := func(ctx context.Context) (net.Conn, error) {
 		conn, err := e.state.Dial(ctx, i)
 		if err != nil {
 			return nil, err // not a nil *tlsstate.Conn in an interface
 		}
 		return conn, nil
 	}
+	if e.metrics == nil {
+		return dial
+	}
+	return e.metrics.timed(dial)
 }
 
 // serve starts everything that goes on beside the function. Without upstreams there is nothing to start.
@@ -139,7 +141,7 @@ func (e *extension) serve(environ []string) error {
 		close(e.served)
 		return err
 	}
-	e.state, err = tlsstate.New(tlsstate.Config{
+	cfg := tlsstate.Config{
 		Upstreams:    e.cfg.Upstreams,
 		Gateways:     e.cfg.Gateways,
 		Source:       store.Reader(e.cfg.ParameterPath),
@@ -149,12 +151,19 @@ func (e *extension) serve(environ []string) error {
 		NoResumption: !e.cfg.Resumption,
 		Buffers:      e.bufs,
 		Logger:       e.log,
-	})
-	if err != nil {
+	}
+	if e.metrics != nil {
+		cfg.OnHandshake = e.metrics.handshakes.Observe
+	}
+	if e.state, err = tlsstate.New(cfg); err != nil {
 		close(e.served)
 		return err
 	}
 	e.watch.OnThaw(e.state.Thawed)
+	if e.metrics != nil {
+		e.metrics.proxy, e.metrics.state = e.proxy, e.state
+		e.watch.Tick = e.metrics.tick
+	}
 	go e.state.Run(ctx)
 	go e.watch.Run(ctx)
 	go e.relay(ctx)
@@ -245,6 +254,9 @@ func (e *extension) drain(deadline time.Time) {
 	defer cancel()
 	err := e.proxy.Shutdown(ctx)
 	e.close()
+	if e.metrics != nil && e.state != nil {
+		e.metrics.write(clock.Clock(nil).Now())
+	}
 	st := e.proxy.Stats()
 	args := []any{"took", time.Since(began).String(), "connections", st.Accepted, "sent", st.Sent, "received", st.Received}
 	if len(st.Ended) > 0 {

@@ -41,6 +41,9 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) (code in
 	log.Info("consul-lambda-extension starts", "version", version.String())
 
 	e := &extension{cfg: &cfg, log: log, timings: timings{started: started, on: cfg.Trace, log: log}}
+	if cfg.EMF {
+		e.metrics = &metrics{out: stdout, log: log, function: cfg.Service.Name()}
+	}
 	if invalid == nil {
 		invalid = e.listen(ctx)
 	}

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -22,13 +24,23 @@ type handler struct {
 	settings registratorenv.Config
 	invalid  error // what is wrong with the environment
 	log      *slog.Logger
+	metrics  io.Writer       // nil: none are wanted
 	parts    *assemble.Parts // nil before the first invocation, which tells whose functions these are
 }
+
+// reserve is the time before Lambda's deadline in which the answer is on its way: past the deadline nobody would hear what went
+// wrong. A short deadline gives a tenth of itself.
+const reserve = time.Second
 
 // handle makes one run. The result is returned in each case, for whoever invoked by hand or reads a failure's record.
 func (h *handler) handle(ctx context.Context, event json.RawMessage) (registrator.Result, error) {
 	if h.invalid != nil {
 		return registrator.Result{}, fmt.Errorf("configuration is invalid: %w", h.invalid)
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-min(reserve, time.Until(deadline)/10)))
+		defer cancel()
 	}
 	owner, err := invokedOwner(ctx)
 	if err != nil {
@@ -49,7 +61,11 @@ func (h *handler) handle(ctx context.Context, event json.RawMessage) (registrato
 		h.log.Error("run not begun", "error", err.Error())
 		return registrator.Result{}, err
 	}
-	return r.Run(ctx, scope)
+	began := time.Now()
+	result, err := r.Run(ctx, scope)
+	dry := scope.DryRun || h.settings.Policy == registrator.DryRun
+	h.measure(finished{scope, dry, began, time.Since(began), result, err})
+	return result, err
 }
 
 func (h *handler) assemble(ctx context.Context, owner registrator.Owner) (*assemble.Parts, error) {

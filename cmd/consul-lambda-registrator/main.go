@@ -32,5 +32,8 @@ func main() {
 		log.Error("configuration is invalid: every invocation fails", "error", invalid.Error())
 	}
 	h := &handler{settings: settings, invalid: invalid, log: log}
+	if settings.EMF {
+		h.metrics = os.Stdout
+	}
 	lambda.StartWithOptions(h.handle, lambda.WithContext(context.Background()))
 }
