@@ -40,12 +40,24 @@ demo: ## build, then see a function talk through a mesh that lives on this machi
 	@TIMEFORMAT='build: %1R s'; time $(MAKE) --no-print-directory build
 	@TIMEFORMAT='demo: %1R s'; time bin/consul-lambda demo
 
+# For the oldest processors of each kind, which is what Lambda has some of, whatever GOAMD64 and GOARM64 say.
 .PHONY: dist
-dist: ## build what is released into dist/: binaries and layers for amd64 and arm64, checksums
+dist: bin/sbom ## build what is released into dist/: programs, layers, functions, licenses, bills of materials, checksums
 	rm -rf dist
-	for arch in amd64 arm64; do GOOS=linux GOARCH=$$arch $(GOBUILD) -o dist/linux_$$arch/ ./cmd/...; done
+	for arch in amd64 arm64; do \
+		export GOARCH=$$arch GOAMD64=v1 GOARM64=v8.0; \
+		GOOS=linux $(GOBUILD) -o dist/linux_$$arch/ ./cmd/... ./examples/...; \
+		GOOS=darwin $(GOBUILD) -o dist/darwin_$$arch/ ./cmd/consul-lambda; \
+	done
+	bin/sbom dist
 	go run ./internal/release dist
 	@cat dist/SHA256SUMS
+
+.PHONY: dist-check
+dist-check: dist bin/containerfile ## build what is released, here and in another folder, and check all of it; COLD=1: without the cache
+	COLD='$(COLD)' DIST='$(CURDIR)/dist' VERSION='$(VERSION)' MAX_BYTES=$(EXTENSION_MAX_BYTES) \
+		go test -count=1 -timeout 20m -run '^TestDist' -v ./internal/release | grep -vE '^(=== |    --- PASS)'
+	bin/containerfile deploy/registrator.Containerfile dist
 
 .PHONY: clean
 clean: ## remove what make has built
@@ -117,6 +129,12 @@ fmt: ## format the sources
 # A tool is built once for each version that its module pins.
 bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	cd tools/lint && CGO_ENABLED=0 go build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+bin/sbom: tools/sbom/go.mod tools/sbom/go.sum tools/sbom/main.go
+	cd tools/sbom && CGO_ENABLED=0 go build -o ../../$@ .
+
+bin/containerfile: tools/containerfile/go.mod tools/containerfile/go.sum tools/containerfile/main.go
+	cd tools/containerfile && CGO_ENABLED=0 go build -o ../../$@ .
 
 bin/benchstat: tools/bench/go.mod tools/bench/go.sum
 	cd tools/bench && CGO_ENABLED=0 go build -o ../../$@ golang.org/x/perf/cmd/benchstat
