@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"sync"
+	"time"
+)
+
+// harm is which calls a fault can make fail.
+type harm int
+
+const (
+	nothing  harm = 0
+	dialling harm = 1 << (iota - 1) // those whose connection is being made
+	streams                         // those that are under way
+	before                          // with dialling: of these, only those that began before it; the others wait until it is over
+	picked                          // the victims only
+)
+
+// injury is one fault in time. Fields are set before it is entered, but for end.
+type injury struct {
+	kind    string
+	harms   harm
+	service string          // the one it strikes; "": all
+	victims map[uint64]bool // with picked: the calls it strikes
+	grace   time.Duration   // for how long after its end its effect may show; 0: a second
+	begin   time.Time
+	end     time.Time // zero while it is in force
+	failed  int       // calls it answers for
+}
+
+// near is how far from a fault a failure may be.
+const near = time.Second
+
+// ledger knows what was done to the world when. It is safe for concurrent use.
+type ledger struct {
+	mu   sync.Mutex
+	past []*injury // those that can still matter, in order of their begin
+}
+
+// remembered is how long an injury is kept after its end: longer than any call takes.
+const remembered = 2 * patience
+
+// strike enters an injury, from now on.
+func (l *ledger) strike(i *injury) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i.begin = time.Now()
+	if i.grace == 0 {
+		i.grace = near
+	}
+	for len(l.past) > 0 && !l.past[0].end.IsZero() && time.Since(l.past[0].end) > remembered {
+		l.past = l.past[1:]
+	}
+	l.past = append(l.past, i)
+}
+
+// heal notes the end of an injury.
+func (l *ledger) heal(i *injury) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i.end = time.Now()
+}
+
+// answerFor finds the injury that answers for a call that was cut, and charges it; nil if there is none.
+func (l *ledger) answerFor(r result) *injury {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, i := range l.past {
+		if i.explains(r) {
+			i.failed++
+			return i
+		}
+	}
+	return nil
+}
+
+// explains reports whether the injury can be the cause of the call's failure.
+func (i *injury) explains(r result) bool {
+	end := i.end
+	if end.IsZero() {
+		end = r.ended
+	}
+	switch {
+	case r.ended.Before(i.begin), i.service != "" && i.service != r.service:
+		return false
+	case i.harms == picked:
+		return i.victims[r.id] && r.ended.Sub(end) <= i.grace
+	case r.inStream:
+		return i.harms&streams != 0 && r.ended.Sub(end) <= i.grace
+	case i.harms&before != 0 && r.began.After(i.begin):
+		return false
+	case i.harms&dialling == 0:
+		return false
+	case r.began.After(end):
+		return r.ended.Sub(end) <= i.grace
+	default:
+		return r.ended.Sub(end) <= dialTimeout+i.grace
+	}
+}
+
+// quiet reports whether nothing was broken from one time to the other, nor shortly before.
+func (l *ledger) quiet(from, to time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, i := range l.past {
+		if i.begin.Before(to) && (i.end.IsZero() || i.end.Add(near).After(from)) {
+			return false
+		}
+	}
+	return true
+}
