@@ -218,6 +218,8 @@ func (p *pump) run() {
 		}
 		err := p.step()
 		switch {
+		case p.plan.cut:
+			return // both legs have their FIN, and what is on its way to them must arrive
 		case err == nil && !p.back.ended.Load() && isClosed(p.src):
 			// The kernel tells a reset once, and told it to a write of the other direction: what looks like an end is none.
 			p.flow.abort()
@@ -225,8 +227,6 @@ func (p *pump) run() {
 		case err == nil:
 			p.ended.Store(true)
 			_ = p.dst.CloseWrite() // fails if dst has gone, which ends this direction too
-			return
-		case p.plan.cut:
 			return
 		case p.flow.plan.Load().cut, errors.Is(err, errReplanned), errors.Is(err, os.ErrDeadlineExceeded):
 			// Go round. A write that failed because the flow was cut under it is no failure.
