@@ -19,6 +19,9 @@ EXTENSION_MAX_BYTES := 8000000
 # For `make test`: TESTFLAGS='-run Drain -count 10'. For `make fuzz`: a duration or a number of inputs (2000x), for each target.
 TESTFLAGS ?=
 FUZZTIME ?= 30s
+# For `make soak`: as long as wanted (8h).
+SOAK ?= 20m
+SOAKFLAGS ?=
 # For `make bench`: BENCHFLAGS='--only down,up --peer predecessor=PATH'.
 BENCHFLAGS ?=
 # For `make bench-micro`: which benchmarks, and how often each; benchstat wants six for a confidence of 95 %.
@@ -74,6 +77,18 @@ test: ## run all tests with the race detector, end to end in the lab
 .PHONY: test-fast
 test-fast: ## run all tests without the race detector; needs no C compiler
 	go test $(TESTFLAGS) ./...
+
+.PHONY: test-faults
+test-faults: ## run every fault against every phase of the extension's life, without the race detector: time is part of it
+	go test -count=1 -timeout 5m ./internal/soak ./internal/tlspeers
+
+.PHONY: test-e2e
+test-e2e: bin/consul bin/xdsdump ## run all of it against a real Consul, on loopback
+	E2E=1 CONSUL_REQUIRED=1 go test -count=1 -timeout 15m $(TESTFLAGS) ./internal/e2e ./internal/lab/consulproc ./internal/lab/consulsim
+
+.PHONY: soak
+soak: build ## break the extension at random for SOAK, beside traffic that is checked byte by byte; SOAKFLAGS='-markdown FILE'
+	@go run ./internal/soak -for $(SOAK) $(SOAKFLAGS)
 
 .PHONY: fuzz
 fuzz: ## fuzz every target in turn, each for FUZZTIME
@@ -135,6 +150,9 @@ bin/sbom: tools/sbom/go.mod tools/sbom/go.sum tools/sbom/main.go
 
 bin/containerfile: tools/containerfile/go.mod tools/containerfile/go.sum tools/containerfile/main.go
 	cd tools/containerfile && CGO_ENABLED=0 go build -o ../../$@ .
+
+bin/xdsdump: $(wildcard tools/xds/xdsdump/*.go) tools/xds/go.mod tools/xds/go.sum
+	cd tools/xds && CGO_ENABLED=0 go build -o ../../$@ ./xdsdump
 
 bin/benchstat: tools/bench/go.mod tools/bench/go.sum
 	cd tools/bench && CGO_ENABLED=0 go build -o ../../$@ golang.org/x/perf/cmd/benchstat
