@@ -65,9 +65,9 @@ type BuildOptions struct {
 func Build(ctx context.Context, dir string, opts BuildOptions) (Programs, error) {
 	p := programsIn(dir)
 	// As the Makefile does it: static, and without HTTP/2, which neither the Extensions API nor Parameter Store speaks.
-	args, cgo := []string{"-trimpath", "-ldflags=-s -w", "-tags=nethttpomithttp2"}, "CGO_ENABLED=0"
+	args, cgo := []string{"-trimpath", "-ldflags=-s -w", "-tags=nethttpomithttp2,lambda.norpc"}, "CGO_ENABLED=0"
 	if opts.Race {
-		args, cgo = []string{"-race", "-tags=nethttpomithttp2"}, "CGO_ENABLED=1"
+		args, cgo = []string{"-race", "-tags=nethttpomithttp2,lambda.norpc"}, "CGO_ENABLED=1"
 	}
 	if opts.Registrator {
 		p.Extension, p.Function = "", ""

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package repotest holds every file of this repository to a few rules that no compiler or linter knows: the license line, a word about
-// each package, no unfinished marks, and nothing that belongs to one machine or to nobody but its owner (paths, registries, keys).
+// each package, no unfinished marks, nothing that belongs to one machine or to nobody but its owner (paths, registries, keys), and
+// pages that point at what is there.
 //
 // It has no code outside its tests. rules_test.go is the rules, each a function from a file to complaints, and seeded_test.go shows
-// each rule a file that breaks it.
+// each rule a file that breaks it. markdown_test.go is what pages and workflows point at: files, headings, tests, targets of make.
 //
 // It reads text. What packages may import is for deptest, how Go code is written for the linters.
 package repotest

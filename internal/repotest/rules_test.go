@@ -61,6 +61,22 @@ var rules = []rule{
 		none(`-----BE` + `GIN CERTIFICATE-----(?:\s|\\n)*[A-Za-z0-9+/]{40}`),
 	},
 	{
+		"an action is pinned by its commit",
+		"a tag can be moved to other code; the comment says which version the commit is",
+		func(f file) []string {
+			if !isWorkflow(f.name) {
+				return nil
+			}
+			var complaints []string
+			for i, line := range strings.Split(string(f.content), "\n") {
+				if action.MatchString(line) && !pinned.MatchString(line) {
+					complaints = append(complaints, fmt.Sprintf("line %d has %q", i+1, strings.TrimSpace(line)))
+				}
+			}
+			return complaints
+		},
+	},
+	{
 		"no file of keys or certificates",
 		"one that is not text hides from the rules above",
 		func(f file) []string {
@@ -72,6 +88,13 @@ var rules = []rule{
 		},
 	},
 }
+
+var (
+	action = regexp.MustCompile(`^\s*(?:- )?uses:`)
+	pinned = regexp.MustCompile(`uses: [\w./-]+@[0-9a-f]{40} # v\d+(?:\.\d+)*$`)
+)
+
+func isWorkflow(name string) bool { return path.Dir(name) == ".github/workflows" }
 
 // none says that no part of a file matches the pattern, but in files of the excepted base names.
 func none(pattern string, except ...string) func(file) []string {

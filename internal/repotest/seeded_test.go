@@ -43,6 +43,11 @@ func TestEveryRuleCatchesItsSeededViolation(t *testing.T) {
 		{"no certificate", "a.json", `"-----BE` + `GIN CERTIFICATE-----\n` + body, true},
 		{"no certificate", "a_test.go", "-----BE" + "GIN CERTIFICATE-----\nnot base64 at all", false},
 
+		{"an action is pinned by its commit", ".github/workflows/a.yml", "      - uses: actions/checkout@v6\n", true},
+		{"an action is pinned by its commit", ".github/workflows/a.yml", "        uses: a/b@0123456789012345678901234567890123456789\n", true},
+		{"an action is pinned by its commit", ".github/workflows/a.yml", "- uses: a/b@0123456789012345678901234567890123456789 # v1.2.3\n", false},
+		{"an action is pinned by its commit", "docs/a.md", "- uses: actions/checkout@v6\n", false},
+
 		{"no file of keys or certificates", "docs/ca.PEM", "", true},
 		{"no file of keys or certificates", "docs/ca.md", "", false},
 	}
