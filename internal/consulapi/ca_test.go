@@ -98,6 +98,7 @@ func TestBusyAnswersAreTriedAgain(t *testing.T) {
 		"429":                 consulsim.Throttled(),
 		"503":                 consulsim.Status(503, "rate limit exceeded, try again later"),
 		"no leader":           consulsim.NoLeader(),
+		"a new leader":        consulsim.Status(500, "Not ready to serve consistent reads"),
 		"csr: rate limited":   consulsim.Status(429, "rate limit reached, try again later"),
 		"429 without a cause": consulsim.Status(429, ""),
 	} {
@@ -109,7 +110,8 @@ func TestBusyAnswersAreTriedAgain(t *testing.T) {
 				t.Errorf("%d calls, %v", srv.Count(consulsim.OpLeaf), err)
 			}
 			srv.FailAll(consulsim.OpLeaf, fault)
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			// The second try is made after 125 to 250 ms, a third would be after 375 at the earliest.
+			ctx, cancel := context.WithTimeout(t.Context(), 350*time.Millisecond)
 			defer cancel()
 			_, err := open(t, srv.Addr(), Config{}).Leaf(ctx, service(t, "fn"))
 			checkError(t, err, nil, fmt.Sprintf("tried %d times", srv.Count(consulsim.OpLeaf)-2))

@@ -3,6 +3,8 @@
 package consulapi
 
 import (
+	"net/http"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -262,6 +264,36 @@ func TestNamespacesAndPartitionsAreSentToEnterpriseOnly(t *testing.T) {
 		}
 		if len(list) != 1 || list[0].Service.Namespace() != want || len(entries) != 1 || entries[0].Service.Namespace() != want {
 			t.Errorf("enterprise %v: %+v, %+v", enterprise, list, entries)
+		}
+	}
+}
+
+// G2: a leader that was elected a moment ago would otherwise answer from before the last writes, and does so when it was restarted.
+func TestReadsAreConsistent(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	asked := make(map[string]bool)
+	addr := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked[r.URL.Path] = r.URL.Query().Has("consistent")
+		w.WriteHeader(http.StatusTeapot) // what is answered does not matter
+	})
+	c := open(t, addr, Config{})
+	_, _, _ = c.Services(t.Context(), registrator.Realm{}, node)
+	_, _ = c.Elsewhere(t.Context(), registrator.Key{Service: service(t, "fn")}, node)
+	_, _ = c.Roots(t.Context())
+	_, _ = c.Datacenters(t.Context())
+	c.home = new(home) // as when Datacenters has succeeded
+	_, _ = c.Defaults(t.Context(), registrator.Realm{})
+	mu.Lock()
+	defer mu.Unlock()
+	if len(asked) != 5 {
+		t.Errorf("asked for %v", asked)
+	}
+	for path, consistent := range asked {
+		if !consistent {
+			t.Errorf("%s was not a consistent read", path)
 		}
 	}
 }

@@ -141,8 +141,10 @@ func of(datacenter string, s mesh.Service) scope {
 	return scope{datacenter, s.Partition(), s.Namespace()}
 }
 
+// read asks for a consistent answer: a server that has just become the leader, as one does that was restarted, otherwise answers from
+// before the last writes, and a run on such a state fails in every compare-and-set. It costs the leader a round trip to a quorum.
 func (c *Client) read(ctx context.Context, s scope) *api.QueryOptions {
-	q := &api.QueryOptions{Datacenter: s.datacenter}
+	q := &api.QueryOptions{Datacenter: s.datacenter, RequireConsistent: true}
 	if c.enterprise {
 		q.Partition, q.Namespace = s.partition, s.namespace
 	}

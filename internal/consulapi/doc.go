@@ -23,8 +23,9 @@
 //	peering = "read"                       # Peers
 //	agent_prefix ""   { policy = "read" }  # in a federation: which datacenter is the server's own, which the primary
 //
-// Answers of 429, 503 and "No cluster leader", all of which mean that nothing was done, are tried up to six times with jittered
-// backoff; the error says how many. Each attempt is bounded by Config.Timeout, everything by the context.
+// Reads are consistent ones. Answers of 429, 503, "No cluster leader" and "Not ready to serve consistent reads", all of which mean
+// that nothing was done, are tried up to six times with jittered backoff; the error says how many. Each attempt is bounded by
+// Config.Timeout, everything by the context.
 //
 // service-defaults are JSON here, not structs: a field that this client does not know survives (G6). Config entries live in the
 // primary datacenter, and Consul forwards writes there whatever datacenter is named, so they are listed there too: an index of

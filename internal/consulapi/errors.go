@@ -30,6 +30,8 @@ const (
 	deniedText = "Permission denied"
 	// noLeaderText is answered with status 500 while servers elect, and before anything is done (agent/structs/errors.go).
 	noLeaderText = "No cluster leader"
+	// notReadyText is answered with status 500 by a leader that has not caught up yet (agent/structs/errors.go).
+	notReadyText = "Not ready to serve consistent reads"
 	// noPeeringText is answered with status 500 where peering is off (agent/rpc/peering/service.go).
 	noPeeringText = "peering must be enabled"
 )
@@ -136,7 +138,7 @@ func isBusy(err error) bool {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return true
 	case http.StatusInternalServerError:
-		return strings.Contains(status.Body, noLeaderText)
+		return strings.Contains(status.Body, noLeaderText) || strings.Contains(status.Body, notReadyText)
 	}
 	return false
 }

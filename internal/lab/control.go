@@ -70,7 +70,7 @@ func (w *World) StartControl(cfg ControlConfig) (*Control, error) {
 	if w.cfg.Programs.Registrator == "" {
 		return nil, fmt.Errorf("lab: starting a control plane: %w: the world was made without a registrator", ErrNoPrograms)
 	}
-	c := &Control{Consul: cfg.Consul, place: controlsim.Place{Account: w.cfg.Account}, role: newRole(w.cfg.Account)}
+	c := &Control{Consul: cfg.Consul, place: controlsim.Place{Account: w.cfg.Account}, role: w.watch(newRole(w.cfg.Account))}
 	c.life, c.end = context.WithCancel(context.Background())
 	if err := c.start(w, cfg); err != nil {
 		c.Close()

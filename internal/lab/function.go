@@ -38,8 +38,9 @@ func (w *World) Function() lambdasim.Function {
 	}
 }
 
-// Options returns the surroundings of the world's sandboxes: the credentials that the store knows.
-func (w *World) Options() lambdasim.Options { return w.account }
+// Options returns the surroundings of the world's sandboxes: the credentials that the store knows. What their processes print is
+// looked through, see [World.Leaks].
+func (w *World) Options() lambdasim.Options { return w.watch(w.account) }
 
 // ColdStart starts a sandbox of a function made by [World.Function]. See [lambdasim.Start]; the caller ends the sandbox.
 func (w *World) ColdStart(ctx context.Context, fn lambdasim.Function) (*lambdasim.Sandbox, error) {

@@ -67,6 +67,7 @@ type World struct {
 	id       mesh.ID
 	path     string
 	account  lambdasim.Options // the role's credentials
+	printed  printed           // by the world's processes
 
 	mu        sync.Mutex
 	upstreams []upstream
@@ -140,12 +141,16 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// Close ends the mesh and the store, with every connection, and waits for them.
+// Close ends the mesh and the store, with every connection, and waits for them. The error wraps [ErrLeak] if a process of the world
+// has printed a secret.
 func (w *World) Close() error {
 	w.Collected.stop() // its handlers wait for it
 	var err error
+	if w.Store != nil {
+		err = w.Leaks()
+	}
 	if w.Mesh != nil {
-		err = w.Mesh.Close()
+		err = errors.Join(err, w.Mesh.Close())
 	}
 	if w.Store != nil {
 		w.Store.Close()
