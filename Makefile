@@ -114,6 +114,13 @@ bench-ci: bench-build ## check that nothing became slower: allocations, system c
 	bin/consul-lambda bench --ci bench/ci.json || failed=1; \
 	exit $$failed
 
+.PHONY: check-calls
+check-calls: bench-build ## the part of bench-ci that is exact on any machine: allocations and system calls
+	@packages=$$(grep -rl 'testing\.AllocsPerRun' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); \
+	go test -count=1 -v -run Allocat $$packages | tee bin/alloc.log | grep -vE '^(===|PASS)'; \
+	! grep -q 'no tests to run' bin/alloc.log
+	bin/consul-lambda bench --ci bench/ci.json --counts
+
 .PHONY: bench-ci-update
 bench-ci-update: bench-build ## make what bench-ci expects from what is measured now; nothing else should run meanwhile
 	bin/consul-lambda bench --ci bench/ci.json --update
@@ -181,7 +188,7 @@ bin/consul: tools/consul/go.mod tools/consul/go.sum
 
 ##@ Check
 
-CI_STEPS := check-format check-tidy vet check-size check-arm64 lint check-test check-fuzz demo
+CI_STEPS := check-format check-tidy vet check-size check-arm64 lint check-test test-faults check-fuzz demo check-calls dist-check deploy-check test-e2e
 
 .PHONY: ci
 ci: ## everything that a change must pass, cheapest first

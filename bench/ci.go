@@ -18,6 +18,7 @@ type CIConfig struct {
 	Baseline  string    // the binary of bench/baseline
 	Expected  string    // file of expected ratios
 	Update    bool      // make that file from what is measured, and judge no ratio
+	Counts    bool      // check only what is counted exactly, on a machine that need not be quiet: no ratio
 	Out       io.Writer // gets one line for each check
 }
 
@@ -55,7 +56,9 @@ func RunCI(ctx context.Context, cfg CIConfig) error {
 	began := time.Now()
 	ci := &ciRun{harness: h, cfg: cfg, expected: expected.Ratios}
 	ci.countCalls(ctx)
-	ci.passGates(ctx)
+	if !cfg.Counts {
+		ci.passGates(ctx)
+	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}

@@ -34,6 +34,7 @@ func benchCommand() *cli.Command {
 			&cli.StringFlag{Name: "json", Usage: "write the result to `FILE`"},
 			&cli.StringFlag{Name: "markdown", Usage: "write the report to `FILE`, and its plots beside the result of --json"},
 			&cli.StringFlag{Name: "ci", Usage: "measure little, and check it against the ratios in `FILE` and against fixed limits"},
+			&cli.BoolFlag{Name: "counts", Usage: "with --ci: check system calls only, which a busy machine changes little"},
 			&cli.BoolFlag{Name: "update", Usage: "with --ci: make its file from what is measured; for a quiet machine"},
 			&cli.StringFlag{Name: "render", Usage: "measure nothing: read a result from `FILE`"},
 			&cli.StringFlag{Name: "extension", Usage: "our extension", DefaultText: "beside this program"},
@@ -50,11 +51,12 @@ func runBench(ctx context.Context, cmd *cli.Command) error {
 			Baseline:  beside(cmd.String("baseline"), "bench-baseline"),
 			Expected:  file,
 			Update:    cmd.Bool("update"),
+			Counts:    cmd.Bool("counts"),
 			Out:       cmd.Root().Writer,
 		})
 	}
-	if cmd.Bool("update") {
-		return errors.New("--update: what is to be made is the file of --ci")
+	if cmd.Bool("update") || cmd.Bool("counts") {
+		return errors.New("--update and --counts: name the file of --ci")
 	}
 	result, err := benchResult(ctx, cmd)
 	if err != nil {
