@@ -87,5 +87,3 @@ func (s *Server) admit(route *Route, down *net.TCPConn) {
 	}
 	go c.open()
 }
-
-var errLimit = errors.New("too many connections are open: raise the limit, or close some")

@@ -66,67 +66,6 @@ func newConn(s *Server, route *Route, down *net.TCPConn) *conn {
 	return c
 }
 
-// open dials, and starts to relay.
-func (c *conn) open() {
-	defer c.guard(func() { c.refuse(nil) })
-	up, err := c.dial()
-	c.giveUp()
-	if err != nil {
-		c.refuse(err)
-		return
-	}
-	c.up = up
-	c.sent = direction{from: c.down, to: up, back: &c.received}
-	c.received = direction{from: up, to: c.down, back: &c.sent}
-	c.running.Store(2)
-	c.established.Store(true)
-	if c.killed.Load() != nil {
-		c.interrupt() // it was to end while it was being dialled, and nobody could tell its legs
-	}
-	go c.carry(&c.sent)
-	go c.carry(&c.received)
-}
-
-// dial dials, and once more if there was a thaw meanwhile: what it was waiting for has likely gone, and so has its time (R14).
-func (c *conn) dial() (net.Conn, error) {
-	for {
-		ctx, cancel := context.WithTimeout(c.dialing, c.srv.cfg.DialTimeout)
-		c.attempt.Store(&cancel)
-		up, err := c.route.Dial(ctx)
-		cancel()
-		if err == nil {
-			return up, nil
-		}
-		c.srv.cfg.Watch.Check() // the timeout may have noticed the thaw first
-		if !c.again.Swap(false) || c.dialing.Err() != nil {
-			return nil, err
-		}
-	}
-}
-
-// redial makes the dial under way begin again.
-func (c *conn) redial() {
-	c.again.Store(true)
-	if cancel := c.attempt.Load(); cancel != nil {
-		(*cancel)()
-	}
-}
-
-// refuse ends a connection that never had an upstream: with a reset, so that nobody takes it for an empty answer (R9).
-func (c *conn) refuse(err error) {
-	defer c.srv.remove(c)
-	c.giveUp()
-	cause := CauseDial
-	if k := c.killed.Load(); k != nil {
-		cause = *k
-	}
-	c.srv.stats.ended(cause)
-	if err != nil && cause != CauseShutdown {
-		c.srv.report.failure(c.route.Name, cause, err)
-	}
-	reset(c.down)
-}
-
 // kill makes the connection end, from outside its goroutines. The first cause counts.
 func (c *conn) kill(cause Cause) {
 	if !c.killed.CompareAndSwap(nil, &cause) {
@@ -280,53 +219,6 @@ func (c *conn) closeLeg(d *direction) {
 	}
 }
 
-// canFlush reports whether the leg that the direction feeds may still take bytes: nothing that was done with it failed.
-func (d *direction) canFlush() bool {
-	read := d.back.readErr
-	return d.writeErr == nil && (read == nil || read == io.EOF || isDeadline(read))
-}
-
-// flush waits until the leg's peer has what was written to it (R5, R16). It gives up when the peer took nothing for a
-// while.
-func (c *conn) flush(leg net.Conn) {
-	patience := c.srv.cfg.HalfCloseTimeout
-	if c.killed.Load() != nil {
-		patience = killedPatience
-	}
-	since, left := c.srv.cfg.Clock.Now(), sendQueue(leg)
-	for pause := time.Millisecond; left > 0; pause = min(2*pause, maxFlushPause) {
-		if !sleep(c.srv.serving, pause) {
-			return
-		}
-		now := c.srv.cfg.Clock.Now()
-		if n := sendQueue(leg); n != left {
-			left, since = n, now
-		} else if now.Sub(since) >= patience {
-			return
-		}
-	}
-}
-
-// sleep returns true after d, or false as soon as ctx ends.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-const (
-	// killedPatience is how long the peer of a connection that was ended from here has to take what was sent before.
-	killedPatience = time.Second
-
-	// maxFlushPause is how often, at the least, the send queue is looked at.
-	maxFlushPause = 50 * time.Millisecond
-)
-
 // account counts how the connection ended, and logs it if that was no routine end.
 func (c *conn) account() {
 	c.srv.count(c)
@@ -348,14 +240,6 @@ func (c *conn) failed(cause Cause, err error) {
 	c.srv.stats.ended(cause)
 	c.srv.report.failure(c.route.Name, cause, err)
 }
-
-// errNoAnswer: the upstream ended, in order, before it had sent a byte and before the function was done. So does a sidecar
-// whose intentions deny the function (it closes after the handshake, or at the first byte); passed on as it is, the end
-// would look like an empty answer of the service (R9). A function that has ended its own direction by then may have asked
-// for nothing more than that, and gets the end.
-var errNoAnswer = errors.New("the upstream ended without a byte: an intention may deny this function, or the service is down")
-
-var errUnacknowledged = errors.New("what was sent was not acknowledged: the path to the gateway or the gateway is gone")
 
 // isDeadline reports whether a read was ended from here. The kernel giving up on a peer is a timeout too, and is not it.
 func isDeadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -9,7 +9,7 @@ func (s *Server) SetAckTimeout(d time.Duration) { s.ackTimeout = d }
 
 // Progress is the sum of what all open connections have moved.
 func (s *Server) Progress() (n uint64) {
-	for _, c := range s.open() {
+	for _, c := range s.connections() {
 		if c.established.Load() {
 			n += c.sent.progress() + c.received.progress()
 		}
@@ -22,7 +22,7 @@ func (s *Server) Sweep() { s.look(false) }
 
 // Failing reports whether a connection is open of which both directions have ended, or that there is none any more.
 func (s *Server) Failing() bool {
-	for _, c := range s.open() {
+	for _, c := range s.connections() {
 		if !c.established.Load() || c.running.Load() > 0 {
 			return false
 		}

@@ -268,8 +268,8 @@ func (s *Server) remove(c *conn) {
 	s.relaying.Done()
 }
 
-// open returns the connections at this moment.
-func (s *Server) open() []*conn {
+// connections returns those that are open at this moment.
+func (s *Server) connections() []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	conns := make([]*conn, 0, len(s.conns))

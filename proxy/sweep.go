@@ -105,7 +105,7 @@ func (s *Server) look(thawed bool) (open, still int) {
 		ran = 0
 	}
 	s.lastSweep = now
-	conns := s.open()
+	conns := s.connections()
 	s.still++
 	if thawed {
 		s.still = 0
@@ -213,7 +213,7 @@ func (s *Server) drain(ctx context.Context) error {
 	tick := time.NewTicker(drainEvery)
 	defer tick.Stop()
 	for {
-		conns := s.open()
+		conns := s.connections()
 		if len(conns) == 0 {
 			return nil
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,12 +33,25 @@ import (
 //
 // A document that cannot be had does not hold up the rest: the function can be called without it, and its meta without a version
 // makes the next run try again.
+//
+// Another run may be under way: of an event, of another sandbox, of a laptop. Consul's writes are compare-and-set and lose against
+// it. The store's are not: so the function is read once more just before its document is deleted, and a document that was stored
+// by a run which then lost the catalog is written anew (memory.unsettled). What lost is planned once more from what is there now.
 
 // margin is the time before the run's deadline in which nothing new is begun: a change takes some calls, and the heartbeat and the
 // log come after. A short deadline gives a fifth of itself.
 const margin = 10 * time.Second
 
-var errLeft = errors.New("there was no time left in this run")
+// maxAgain is how many functions are looked at a second time in one run. More than that have lost to something that goes on, and are
+// for the next run.
+const maxAgain = 50
+
+var (
+	errLeft   = errors.New("there was no time left in this run")
+	errAfter  = errors.New("it waits for what was not done")
+	errWanted = errors.New("meanwhile it is asked for again, or its tags are wrong")
+	errGone   = errors.New("its function, read by itself, does not ask for it")
+)
 
 // applier carries out one plan.
 type applier struct {
@@ -45,13 +59,22 @@ type applier struct {
 	o    *observation
 	stop time.Time // zero: never
 
-	mu        sync.Mutex
+	mu        sync.Mutex // also for what apply remembers in memory
 	result    Result
+	undone    []undone
 	failed    map[string]bool // functions of which a change was not made: theirs is not deleted
 	blocked   map[Realm]bool  // realms without a node
 	documents map[Key]stored  // what was written
 	lookAgain bool
 	deleted   map[Key]bool
+}
+
+// undone is a change that was not made, or not in whole.
+type undone struct {
+	by   string // the function that asks for it
+	note Note
+	left bool // that is no failure
+	lost bool // what it was planned from has changed meanwhile
 }
 
 // apply carries out a plan. It returns when all that it began has ended.
@@ -102,12 +125,13 @@ func (a *applier) do(ctx context.Context, c Change) {
 		if c.node != nil {
 			a.blocked[c.realm] = true
 		}
-	}
-	switch {
-	case errors.Is(err, errLeft):
-		a.result.Left = append(a.result.Left, Note{c.Name, string(c.Kind) + ": " + err.Error()})
-	case err != nil:
-		a.result.Failures = append(a.result.Failures, Note{c.Name, string(c.Kind) + ": " + err.Error()})
+		// A leaf that runs out, or a root that is not there when it is needed, does not wait for a next run in silence (G8).
+		urgent := c.urgency == urgentLeaf || c.urgency == urgentRoots
+		a.undone = append(a.undone, undone{
+			by: c.by, note: Note{c.Name, string(c.Kind) + ": " + err.Error()},
+			left: errors.Is(err, errLeft) && !urgent || errors.Is(err, errAfter) || errors.Is(err, errWanted) || errors.Is(err, errGone),
+			lost: errors.Is(err, ErrConflict) || errors.Is(err, errWanted) || errors.Is(err, errGone),
+		})
 	}
 	if !done {
 		return
@@ -137,12 +161,9 @@ func (a *applier) try(ctx context.Context, c Change) (done bool, err error) {
 	case a.late() || ctx.Err() != nil:
 		return false, errLeft
 	case c.node != nil:
-		if err := a.cfg.Consul.PutNode(ctx, c.realm, *c.node); err != nil {
-			return false, fmt.Errorf("writing the node: %w", err)
-		}
-		return true, nil
+		return a.putNode(ctx, c)
 	case c.Kind == Delete && failed:
-		return false, fmt.Errorf("something else of function %s was not done: %w", c.by, errLeft)
+		return false, fmt.Errorf("something else of function %s was not done: %w", c.by, errAfter)
 	case c.Kind == Delete:
 		err := a.remove(ctx, c)
 		return err == nil, err
@@ -154,8 +175,24 @@ func (a *applier) try(ctx context.Context, c Change) (done bool, err error) {
 
 func (a *applier) late() bool { return !a.stop.IsZero() && !time.Now().Before(a.stop) }
 
+// putNode makes or changes the node. Another registrator that shares it may have done so at the same moment.
+func (a *applier) putNode(ctx context.Context, c Change) (done bool, err error) {
+	if err = a.cfg.Consul.PutNode(ctx, c.realm, *c.node); errors.Is(err, ErrConflict) {
+		if now, _, readErr := a.cfg.Consul.Services(ctx, c.realm, a.cfg.Node); readErr == nil && now.is(nodeMeta) {
+			return false, nil
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("writing the node: %w", err)
+	}
+	return true, nil
+}
+
 // put makes or changes a service.
 func (a *applier) put(ctx context.Context, c Change) (done bool, err error) {
+	if err := a.wanted(ctx, c); err != nil {
+		return false, err
+	}
 	if c.entry != nil {
 		if err := a.cfg.Consul.PutDefaults(ctx, *c.entry); err != nil {
 			return false, fmt.Errorf("writing service-defaults: %w", err)
@@ -175,11 +212,17 @@ func (a *applier) put(ctx context.Context, c Change) (done bool, err error) {
 		return true, nil
 	}
 	instance.Meta = kept.into(maps.Clone(instance.Meta))
-	if err := a.cfg.Consul.PutService(ctx, a.cfg.Node, instance); err != nil {
-		return false, errors.Join(broken, fmt.Errorf("writing the catalog: %w", err))
-	}
+	err = a.cfg.Consul.PutService(ctx, a.cfg.Node, instance)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if c.document != nil && kept != c.stored {
+		if a.memory.unsettled[c.document.path] = kept.version; err == nil {
+			delete(a.memory.unsettled, c.document.path)
+		}
+	}
+	if err != nil {
+		return false, errors.Join(broken, fmt.Errorf("writing the catalog: %w", err))
+	}
 	a.documents[c.key] = kept
 	return true, broken
 }
@@ -256,20 +299,21 @@ func (a *applier) turn(ctx context.Context) error {
 
 // remove takes a service out, or what is left of one.
 func (a *applier) remove(ctx context.Context, c Change) error {
+	if c.instance != nil || c.entry != nil {
+		if err := a.unwanted(ctx, c); err != nil {
+			return err
+		}
+	}
 	if c.instance != nil {
 		if err := a.cfg.Consul.DeleteService(ctx, a.cfg.Node, *c.instance); err != nil {
 			return fmt.Errorf("taking it out of the catalog: %w", err)
 		}
 		a.mu.Lock()
-		a.deleted[c.key] = true
+		a.deleted[c.key], a.memory.taken[c.by] = true, a.now()
 		a.mu.Unlock()
 	}
 	if c.entry != nil {
-		change := a.cfg.Consul.PutDefaults
-		if c.without {
-			change = a.cfg.Consul.DeleteDefaults
-		}
-		if err := change(ctx, *c.entry); err != nil {
+		if err := a.removeEntry(ctx, c); err != nil {
 			return fmt.Errorf("taking our part out of its service-defaults: %w", err)
 		}
 	}
@@ -279,8 +323,127 @@ func (a *applier) remove(ctx context.Context, c Change) error {
 	if err := a.turn(ctx); err != nil {
 		return err
 	}
+	if err := a.unwanted(ctx, c); err != nil { // that turn may have been a long way off
+		return err
+	}
 	if err := a.cfg.Documents.Delete(ctx, c.document.path); err != nil {
 		return fmt.Errorf("deleting its document: %w", err)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.memory.taken[c.by] = a.now()
 	return nil
+}
+
+// wanted reads the function of which a service is to be made, if that is known from a listing only: one that lags must not bring back
+// what is gone (G2).
+func (a *applier) wanted(ctx context.Context, c Change) error {
+	if c.Kind != Create || a.o.functions[c.by].confirmed {
+		return nil
+	}
+	f, err := a.cfg.Functions.Get(ctx, c.by)
+	switch {
+	case errors.Is(err, ErrNoFunction):
+		return errGone
+	case err != nil:
+		return fmt.Errorf("reading function %s before it is registered: %w", c.by, err)
+	case f.ARN.Owner() != a.o.owner || !a.o.place.wish(f).wants(c.key):
+		return errGone
+	}
+	return nil
+}
+
+// unwanted reads once more the function that a delete is about: what the plan knows of it may be minutes old (G2, G7).
+func (a *applier) unwanted(ctx context.Context, c Change) error {
+	f, err := a.cfg.Functions.Get(ctx, c.by)
+	switch {
+	case errors.Is(err, ErrNoFunction):
+		return nil
+	case err != nil:
+		return fmt.Errorf("reading function %s once more: %w", c.by, err)
+	case f.ARN.Owner() != a.o.owner:
+		return fmt.Errorf("%w: AWS shows %v: want functions of %v", ErrOwner, f.ARN, a.o.owner)
+	}
+	w := a.o.place.wish(f)
+	stray := c.instance == nil && c.entry == nil
+	if w.err != nil || w.wants(c.key) || stray && (len(w.records) > 0 || w.moved) {
+		return errWanted
+	}
+	return nil
+}
+
+// removeEntry takes our part out of service-defaults. Where others have built on its protocol, such as a router, that stays.
+func (a *applier) removeEntry(ctx context.Context, c Change) error {
+	change := a.cfg.Consul.PutDefaults
+	if c.without {
+		change = a.cfg.Consul.DeleteDefaults
+	}
+	refused := change(ctx, *c.entry)
+	if !errors.Is(refused, ErrInUse) {
+		return refused
+	}
+	e, _, err := a.o.hold(c.key)
+	if err != nil {
+		return err
+	}
+	kept := *c.entry
+	kept.Raw, _ = e.unmerge(madeExtension)
+	if err := a.cfg.Consul.PutDefaults(ctx, kept); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.result.Warnings = append(a.result.Warnings, Note{c.Name, "its service-defaults stay, with their protocol alone: " + refused.Error()})
+	return nil
+}
+
+// outdated returns the functions of which something was not done because what it was planned from has changed.
+func (a *applier) outdated() []string {
+	var names []string
+	for _, u := range a.undone {
+		if u.lost && u.by != "" {
+			names = append(names, u.by)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// again looks once more at the functions that a lost a race about, and does what they need now: mostly nothing, as another run has
+// done it. It is made once, so that two who undo each other's work are told of.
+func (r *Registrator) again(ctx context.Context, a *applier) *applier {
+	names := a.outdated()
+	if len(names) == 0 || len(names) > maxAgain || a.late() {
+		return a
+	}
+	o, mem, err := r.observe(ctx, Scope{Functions: names})
+	if err != nil {
+		return a // what failed stays a failure
+	}
+	r.memory = mem
+	b := r.apply(ctx, o, calculate(o))
+	b.follow(a, names)
+	return b
+}
+
+// follow adds what a has done, but not what it left undone of the functions that b has looked at since.
+func (b *applier) follow(a *applier, names []string) {
+	for _, u := range a.undone {
+		if !slices.Contains(names, u.by) {
+			b.undone = append(b.undone, u)
+		}
+	}
+	b.lookAgain = b.lookAgain || a.lookAgain
+	b.result.add(a.result)
+}
+
+// tell puts what was not done into the result.
+func (a *applier) tell() {
+	for _, u := range a.undone {
+		if u.left {
+			a.result.Left = append(a.result.Left, u.note)
+		} else {
+			a.result.Failures = append(a.result.Failures, u.note)
+		}
+	}
 }

@@ -169,11 +169,16 @@ func (e entry) merge(r Record, made string) json.RawMessage {
 	} else {
 		extensions[e.lambda] = marshal(extension)
 	}
-	meta := clone(e.meta)
-	meta[metaOwner], meta[metaMade] = quoted(r.Function.Owner().String()), quoted(made)
-
 	fields := clone(e.fields)
-	fields["Protocol"], fields["EnvoyExtensions"], fields["Meta"] = quoted(protocolHTTP), marshal(extensions), marshal(meta)
+	fields["Protocol"], fields["EnvoyExtensions"] = quoted(protocolHTTP), marshal(extensions)
+	return entry{fields: fields, meta: e.meta}.mark(r.Function.Owner(), made)
+}
+
+// mark says in the entry whose it is, and returns all of it.
+func (e entry) mark(owner Owner, made string) json.RawMessage {
+	meta, fields := clone(e.meta), clone(e.fields)
+	meta[metaOwner], meta[metaMade] = quoted(owner.String()), quoted(made)
+	fields["Meta"] = marshal(meta)
 	return marshal(fields)
 }
 

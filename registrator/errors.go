@@ -14,6 +14,10 @@ var (
 	// ErrConflict means that somebody else changed what was to be written. Nothing was written.
 	ErrConflict = errors.New("registrator: changed by somebody else meanwhile")
 
+	// ErrInUse means that Consul refuses a change of service-defaults for what others have built on them, such as a service-router.
+	// Nothing was written.
+	ErrInUse = errors.New("registrator: others build on it")
+
 	// ErrARN is wrapped by every error of ParseARN and ParseQualifiedARN.
 	ErrARN = errors.New("registrator: invalid function ARN")
 

@@ -41,6 +41,9 @@ func (o *observation) documentChange(k Key, path string, s stored) (*documentCha
 	if s.version != 0 && left < 2*o.slack {
 		u = urgentLeaf
 	}
+	if o.peerless[k.realm().Partition] && s.version != 0 && u != urgentLeaf {
+		return nil, "", 0 // it would lose its peers; a leaf without peers is only better than none
+	}
 	switch lost := o.documents.lost(path, s); {
 	case s.version == 0:
 		return c, "it has no document", u
@@ -48,6 +51,8 @@ func (o *observation) documentChange(k Key, path string, s stored) (*documentCha
 		return c, "the root certificates changed", min(u, urgentRoots)
 	case s.inputs != c.inputs:
 		return c, "the peers, the trust domain or the path of its document changed", u
+	case o.unsettled[path] > s.version:
+		return c, "a run that lost a race wrote over its document", u
 	case lost != "":
 		return c, lost, u
 	}

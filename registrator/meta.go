@@ -84,7 +84,7 @@ func digest(data []byte) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// rootsID fits any ID into a value of meta.
+// metaID fits any ID into a value of meta.
 func (r Roots) metaID() string {
 	if len(r.ID) > 128 {
 		return digest([]byte(r.ID))

@@ -10,8 +10,8 @@ import (
 	"github.com/consul-lambda/consul-lambda/mesh"
 )
 
-// observation is everything that a plan is made of. Nothing of it is inferred: what could not be read is not in it, and a plan has
-// no way to take that for absence (G2).
+// observation is everything that a plan is made of. Nothing of it is inferred: what could not be read is not in it, is named in
+// unread or by a failure, and must not be taken for absence (G2).
 type observation struct {
 	at         time.Time
 	owner      Owner
@@ -24,15 +24,19 @@ type observation struct {
 
 	functions map[string]sight // by name; a function that is not here was not looked at
 	nodes     map[Realm]Node
-	instances map[Key][]Instance
-	entries   map[Key]Defaults
-	elsewhere map[Key]bool  // asked where something is to be created only
-	unasked   map[Key]error // what could not be asked of these: nothing is done about them
+	instances map[folded][]Instance
+	entries   map[folded]Defaults
+	namesakes map[folded][]Namesake // on other nodes, in all datacenters: asked where something is to be created only
+	unasked   map[folded]error      // why that could not be asked of these: nothing is done about them
 	roots     Roots
 	peers     map[string][]mesh.DocumentPeer // by partition
 	documents look
+	unread    map[Realm]error   // realms of which nothing is known: nothing is done there, and nothing is deleted anywhere
+	peerless  map[string]bool   // partitions whose peerings could not be read: their documents stay as they are while they may
+	failures  []Note            // what else could not be read
 	asked     map[Key]time.Time // when Consul was last asked for this leaf
-	heartbeat heartbeat         // the last one
+	taken     map[string]bool   // functions that lost something within the last schedule, as far as this process remembers
+	unsettled map[string]int64  // by path: versions of documents that were stored without their commit in the catalog
 }
 
 // sight is what is known of a function.
@@ -69,7 +73,7 @@ func (o *observation) inScope(name string) bool {
 
 // hold says whose the service-defaults entry of k is, with what is wrong with one that cannot be read.
 func (o *observation) hold(k Key) (entry, hold, error) {
-	d, ok := o.entries[k]
+	d, ok := o.entries[k.fold()]
 	if !ok {
 		return newEntry(k), holdNone, nil
 	}
@@ -80,16 +84,16 @@ func (o *observation) hold(k Key) (entry, hold, error) {
 	return e, e.hold(o.owner), nil
 }
 
-// holdings finds the services that are ours (G5): on our node, with our tag, and with our owner in the meta. One of the predecessor
-// has no owner in the meta; it is ours if its service-defaults invoke a function of our account and region, for two accounts may
-// share the node.
-func (o *observation) holdings() map[Key]holding {
-	found := make(map[Key]holding)
+// holdings finds the services that are ours (G5): on our node, with our owner in the meta. One of the predecessor has our tag and no
+// owner in the meta; it is ours if its service-defaults invoke a function of our account and region, for two accounts may share the
+// node.
+func (o *observation) holdings() map[folded]holding {
+	found := make(map[folded]holding)
 	for k, instances := range o.instances {
 		for _, i := range instances {
 			if h, ok := o.holding(i); ok {
 				// Two are possible only if somebody copied one of ours: the one with the service's own name is kept up.
-				if _, taken := found[k]; !taken || i.ID == k.Service.Name() {
+				if _, taken := found[k]; !taken || strings.EqualFold(i.ID, k.Service.Name()) {
 					found[k] = h
 				}
 			}
@@ -99,9 +103,6 @@ func (o *observation) holdings() map[Key]holding {
 }
 
 func (o *observation) holding(i Instance) (holding, bool) {
-	if !slices.Contains(i.Tags, ServiceTag) {
-		return holding{}, false
-	}
 	h := holding{Instance: i, stored: readStored(i.Meta)}
 	switch owner := i.Meta[metaOwner]; owner {
 	case o.owner.String():
@@ -110,6 +111,9 @@ func (o *observation) holding(i Instance) (holding, bool) {
 		}
 		return h, true
 	case "":
+		if !slices.Contains(i.Tags, ServiceTag) {
+			return holding{}, false
+		}
 		e, whose, _ := o.hold(i.Key)
 		function, alias := e.arn()
 		if whose != holdLegacy && whose != holdOurs || function.IsZero() {
@@ -123,18 +127,18 @@ func (o *observation) holding(i Instance) (holding, bool) {
 
 // remnants finds the service-defaults that are marked as ours and belong to no service of ours: what a run left that did not get to
 // its end.
-func (o *observation) remnants(held map[Key]holding) map[Key]ARN {
+func (o *observation) remnants(held map[folded]holding) map[Key]ARN {
 	found, heldAnywhere := make(map[Key]ARN), make(map[mesh.Service]bool)
 	for k := range held {
 		heldAnywhere[k.Service] = true
 	}
-	for k := range o.entries {
+	for k, d := range o.entries {
 		if heldAnywhere[k.Service] {
 			continue
 		}
-		if e, whose, _ := o.hold(k); whose == holdOurs {
+		if e, whose, _ := o.hold(d.Key); whose == holdOurs {
 			if function, _ := e.arn(); !function.IsZero() {
-				found[k] = function
+				found[d.Key] = function
 			}
 		}
 	}
@@ -156,15 +160,15 @@ func (o *observation) wishes() map[string]wish {
 	return found
 }
 
-// strays finds the documents that a registrator wrote, and others, for which there is no service: by function name. It is asked of
-// a whole look only.
-func (o *observation) strays(held map[Key]holding, wishes map[string]wish) map[string]Stored {
-	if !o.documents.whole || !o.documents.orphans || !o.scope.full() {
+// strays finds the documents for which there is no service, by path, those that no registrator wrote included. It is asked of a whole
+// look at the store, and of all of Consul, only.
+func (o *observation) strays(held map[folded]holding, wishes map[string]wish) map[string]Stored {
+	if !o.documents.whole || !o.documents.orphans || !o.scope.full() || len(o.unread) > 0 {
 		return nil
 	}
 	used := make(map[string]bool)
-	for k := range held {
-		if path, err := k.Service.ParameterPath(o.place.prefix); err == nil {
+	for _, h := range held {
+		if path, err := h.Service.ParameterPath(o.place.prefix); err == nil && h.alias == "" {
 			used[path] = true
 		}
 	}

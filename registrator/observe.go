@@ -43,29 +43,38 @@ type memory struct {
 	lookAgain     bool                 // whatever the heartbeat says of the last look
 	recent        map[string]time.Time // functions that were read by themselves
 	confirmed     string               // the last function in turn that was confirmed
+	taken         map[string]time.Time // functions that lost something, and when: for the cap (G7)
+	unsettled     map[string]int64     // by path: versions of documents that were stored without their commit in the catalog
 }
 
-// observe reads everything a plan for scope is made of, or gives an error that wraps ErrObserve or ErrOwner: what was read by then
-// is not used (G2). It returns what the process is to remember if the plan is carried out.
+// observe reads what a plan for scope is made of. A datacenter, partition, page or listing that cannot be read is left out in whole and
+// named as a failure; the rest goes on, as leaves have to be renewed whatever else is the matter. Without the datacenters, the roots,
+// or any realm, there is nothing to go on with: the error wraps ErrObserve, or ErrOwner, and what was read is not used (G2). It
+// returns what the process is to remember if the plan is carried out.
 func (r *Registrator) observe(ctx context.Context, scope Scope) (*observation, memory, error) {
 	mem := r.memory
-	mem.recent, mem.peersDenied = maps.Clone(mem.recent), maps.Clone(mem.peersDenied)
-	if mem.peersDenied == nil {
-		mem.peersDenied = make(map[string]time.Time)
-	}
-	if mem.recent == nil {
-		mem.recent = make(map[string]time.Time)
-	}
+	mem.recent, mem.peersDenied = copied(mem.recent), copied(mem.peersDenied)
+	mem.unsettled, mem.taken = copied(mem.unsettled), copied(mem.taken)
 	o := &observation{
 		at: r.now(), owner: r.cfg.Owner, node: r.cfg.Node, scope: scope, policy: r.cfg.Policy, maxDeletes: r.cfg.MaxDeletes,
 		slack:     r.cfg.Schedule + r.cfg.Refresh,
-		functions: make(map[string]sight), nodes: make(map[Realm]Node), instances: make(map[Key][]Instance),
-		entries: make(map[Key]Defaults), elsewhere: make(map[Key]bool), unasked: make(map[Key]error),
-		peers: make(map[string][]mesh.DocumentPeer), asked: r.askedBefore(),
+		functions: make(map[string]sight), nodes: make(map[Realm]Node), instances: make(map[folded][]Instance),
+		entries: make(map[folded]Defaults), namesakes: make(map[folded][]Namesake), unasked: make(map[folded]error),
+		peers: make(map[string][]mesh.DocumentPeer), unread: make(map[Realm]error), peerless: make(map[string]bool), asked: r.askedBefore(),
+	}
+	o.unsettled, o.taken = maps.Clone(mem.unsettled), make(map[string]bool)
+	for name, at := range mem.taken {
+		if age := o.at.Sub(at); age >= 0 && age < r.cfg.Schedule {
+			o.taken[name] = true
+		} else {
+			delete(mem.taken, name)
+		}
 	}
 	v := &observer{Registrator: r, observation: o, mem: &mem}
+	reading, cancel := half(ctx)
+	defer cancel()
 	for _, step := range []func(context.Context) error{v.datacenters, v.listings, v.store, v.confirm, v.names} {
-		if err := step(ctx); err != nil {
+		if err := firstError(step(reading), ctx.Err()); err != nil {
 			if !errors.Is(err, ErrOwner) {
 				err = fmt.Errorf("%w: %w", ErrObserve, err)
 			}
@@ -75,6 +84,23 @@ func (r *Registrator) observe(ctx context.Context, scope Scope) (*observation, m
 	return o, mem, nil
 }
 
+// copied returns a copy that can be written to.
+func copied[K comparable, V any](m map[K]V) map[K]V {
+	c := make(map[K]V, len(m))
+	maps.Copy(c, m)
+	return c
+}
+
+// half bounds reading to half of the run's time: what one hanging datacenter has not answered by then is left out, and there is time
+// to renew what is known (G2, G8).
+func half(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)/2)
+}
+
 // observer fills one observation.
 type observer struct {
 	*Registrator
@@ -82,6 +108,7 @@ type observer struct {
 	mem      *memory
 	mu       sync.Mutex // what the goroutines of a step write
 	complete bool       // the listing of functions was whole
+	blind    bool       // it failed
 }
 
 // datacenters places the tags. The list is kept for hours, for it changes about never.
@@ -106,7 +133,7 @@ func (v *observer) datacenters(ctx context.Context) error {
 	return nil
 }
 
-// realms are all parts of Consul in which services may be ours; the first carries the heartbeat.
+// realms are all parts of Consul in which services may be ours, those of the server's own datacenter first.
 func (p placement) realms() []Realm {
 	datacenters := p.datacenters
 	if p.datacenter != "" {
@@ -126,13 +153,13 @@ func (v *observer) listings(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(v.cfg.Concurrency)
 	for _, realm := range v.place.realms() {
-		g.Go(func() error { return v.services(ctx, realm) })
-		g.Go(func() error { return v.defaults(ctx, realm) })
+		g.Go(func() error { v.services(ctx, realm); return nil })
+		g.Go(func() error { v.defaults(ctx, realm); return nil })
 	}
 	if v.cfg.DataPrefix != "" {
 		g.Go(func() error { return v.trust(ctx) })
 		for _, partition := range v.cfg.Partitions {
-			g.Go(func() error { return v.peerings(ctx, partition) })
+			g.Go(func() error { v.peerings(ctx, partition); return nil })
 		}
 	}
 	if v.scope.full() {
@@ -142,36 +169,61 @@ func (v *observer) listings(ctx context.Context) error {
 			g.Go(func() error { return v.get(ctx, name) })
 		}
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return v.leaveOut()
 }
 
-func (v *observer) services(ctx context.Context, realm Realm) error {
-	node, instances, err := v.cfg.Consul.Services(ctx, realm, v.cfg.Node)
-	if err != nil {
-		return fmt.Errorf("listing the services of node %s in %v: %w", v.cfg.Node, realm, err)
+// leaveOut forgets what was read of a realm that was not read in whole.
+func (v *observer) leaveOut() error {
+	read := false
+	for _, realm := range v.place.realms() {
+		read = read || v.unread[realm] == nil
 	}
+	if !read {
+		return v.unread[v.place.realms()[0]]
+	}
+	for realm, err := range v.unread {
+		v.failures = append(v.failures, Note{realm.String(), "nothing was done there, and nothing deleted anywhere: " + err.Error()})
+		delete(v.nodes, realm)
+	}
+	maps.DeleteFunc(v.instances, func(k folded, _ []Instance) bool { return v.unread[Key(k).realm()] != nil })
+	maps.DeleteFunc(v.entries, func(k folded, _ Defaults) bool { return v.unread[Key(k).realm()] != nil })
+	return nil
+}
+
+func (v *observer) services(ctx context.Context, realm Realm) {
+	node, instances, err := v.cfg.Consul.Services(ctx, realm, v.cfg.Node)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if err != nil {
+		v.unread[realm] = fmt.Errorf("listing the services of node %s in %v: %w", v.cfg.Node, realm, err)
+		return
+	}
+	if local := v.place.local(); realm.Datacenter == "" && node.Datacenter != "" && node.Datacenter != local {
+		v.unread[realm] = fmt.Errorf("the server is of datacenter %s, and %s was taken for its own: allow the token agent:read", node.Datacenter, local)
+		return
+	}
 	v.nodes[realm] = node
 	for _, i := range instances {
 		i.Datacenter = realm.Datacenter
-		v.instances[i.Key] = append(v.instances[i.Key], i)
+		v.instances[i.Key.fold()] = append(v.instances[i.Key.fold()], i)
 	}
-	return nil
 }
 
-func (v *observer) defaults(ctx context.Context, realm Realm) error {
+func (v *observer) defaults(ctx context.Context, realm Realm) {
 	entries, err := v.cfg.Consul.Defaults(ctx, realm)
-	if err != nil {
-		return fmt.Errorf("listing service-defaults in %v: %w", realm, err)
-	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if err != nil {
+		v.unread[realm] = fmt.Errorf("listing service-defaults in %v: %w", realm, err)
+		return
+	}
 	for _, d := range entries {
 		d.Datacenter = realm.Datacenter
-		v.entries[d.Key] = d
+		v.entries[d.Key.fold()] = d
 	}
-	return nil
 }
 
 func (v *observer) trust(ctx context.Context) error {
@@ -186,12 +238,12 @@ func (v *observer) trust(ctx context.Context) error {
 	return nil
 }
 
-func (v *observer) peerings(ctx context.Context, partition string) error {
+func (v *observer) peerings(ctx context.Context, partition string) {
 	v.mu.Lock()
 	denied, found := v.mem.peersDenied[partition]
 	v.mu.Unlock()
 	if age := v.at.Sub(denied); found && age >= 0 && age < lookEvery {
-		return nil
+		return
 	}
 	peers, err := v.cfg.Consul.Peers(ctx, partition)
 	v.mu.Lock()
@@ -202,22 +254,27 @@ func (v *observer) peerings(ctx context.Context, partition string) error {
 		// the refusal, so it is not asked in every run.
 		v.mem.peersDenied[partition] = v.at
 		v.log.WarnContext(ctx, "peerings are not known: documents name no peers", "partition", partition, "error", err.Error())
-		return nil
 	case err != nil:
-		return fmt.Errorf("listing peerings: %w", err)
+		v.peerless[partition] = true
+		v.failures = append(v.failures, Note{Realm{Partition: partition}.String(), "listing peerings: " + err.Error()})
+	default:
+		delete(v.mem.peersDenied, partition)
+		v.peers[partition] = sortedPeers(peers)
 	}
-	delete(v.mem.peersDenied, partition)
-	v.peers[partition] = sortedPeers(peers)
-	return nil
 }
 
 func (v *observer) list(ctx context.Context) error {
 	listing, err := v.cfg.Functions.List(ctx, v.mem.from)
-	if err != nil {
-		return fmt.Errorf("listing functions: %w", err)
-	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if errors.Is(err, ErrOwner) {
+		return err
+	}
+	if err != nil {
+		v.blind = true
+		v.failures = append(v.failures, Note{"functions", "listing functions: " + err.Error()})
+		return nil
+	}
 	for _, f := range listing.Functions {
 		if f.ARN.Owner() != v.owner {
 			return v.notOurs(f)
@@ -236,9 +293,6 @@ func (v *observer) notOurs(f Function) error {
 // get reads one function by itself. That it cannot be read is known of that function only (G10).
 func (v *observer) get(ctx context.Context, name string) error {
 	f, err := v.cfg.Functions.Get(ctx, name)
-	if ctx.Err() != nil {
-		return fmt.Errorf("reading function %s: %w", name, firstError(err, ctx.Err()))
-	}
 	s := sight{function: f, confirmed: true}
 	switch {
 	case errors.Is(err, ErrNoFunction):
@@ -272,17 +326,17 @@ func (v *observer) store(ctx context.Context) error {
 	if v.cfg.DataPrefix == "" || !v.scope.full() {
 		return nil
 	}
-	v.heartbeat = readHeartbeat(v.nodes[v.place.realms()[0]], v.owner)
 	looked := v.mem.looked
-	if v.heartbeat.Looked.After(looked) {
-		looked = v.heartbeat.Looked
+	for _, n := range v.nodes {
+		if h := readHeartbeat(n, v.owner); h.Looked.After(looked) {
+			looked = h.Looked
+		}
 	}
 	age := v.at.Sub(looked)
 	v.documents.orphans = v.mem.lookAgain || age < 0 || age >= lookEvery
+	v.mem.looked = looked
 	if v.documents.orphans {
-		v.mem.token, v.mem.looked, v.mem.lookAgain = "", v.at, false
-	} else {
-		v.mem.looked = looked
+		v.mem.token = ""
 	}
 	for first := true; first || v.documents.orphans && v.mem.token != ""; first = false {
 		if v.mem.token == "" {
@@ -292,8 +346,9 @@ func (v *observer) store(ctx context.Context) error {
 		}
 		page, next, err := v.cfg.Documents.Page(ctx, v.mem.token)
 		if err != nil {
-			v.Registrator.memory.token = "" // a token that is not valid any more must not fail every run
-			return fmt.Errorf("looking at the store: %w", err)
+			v.mem.token, v.documents = "", look{} // a token that is not valid any more must not fail every run
+			v.failures = append(v.failures, Note{"store", "looking at the store: " + err.Error()})
+			return nil
 		}
 		v.documents.seen, v.documents.from = make(map[string]Stored, len(page)), v.at
 		for _, s := range page {
@@ -303,6 +358,9 @@ func (v *observer) store(ctx context.Context) error {
 	}
 	if v.mem.token == "" {
 		v.documents.seen, v.documents.from, v.documents.whole = v.mem.pages, v.mem.pagesFrom, true
+	}
+	if v.documents.orphans {
+		v.mem.looked, v.mem.lookAgain = v.at, false
 	}
 	return nil
 }
@@ -315,14 +373,15 @@ func (v *observer) confirm(ctx context.Context) error {
 		s, known := v.functions[name]
 		switch {
 		case !functionPattern.MatchString(name) || !v.inScope(name) || s.confirmed || s.err != nil:
+		case !known && v.blind: // AWS cannot be asked; the time is for what is held
 		case !known && !v.complete:
 			turn[name] = true
 		case !known || !wanted && wishes[name].err == nil:
 			certain[name] = true
 		}
 	}
-	for k, h := range held {
-		ask(h.function.Name(), wishes[h.function.Name()].wants(k))
+	for _, h := range held {
+		ask(h.function.Name(), wishes[h.function.Name()].wants(h.Key))
 	}
 	for k, function := range v.remnants(held) {
 		ask(function.Name(), wishes[function.Name()].wants(k))
@@ -386,25 +445,45 @@ func (v *observer) names(ctx context.Context) error {
 	g.SetLimit(v.cfg.Concurrency)
 	for _, w := range v.wishes() {
 		for _, r := range w.records {
-			_, ours := held[r.Key]
+			_, ours := held[r.Key.fold()]
 			_, whose, _ := v.hold(r.Key)
-			if whose == holdPlain || !ours && len(v.instances[r.Key]) == 0 {
-				g.Go(func() error { return v.name(ctx, r.Key) })
+			if v.unread[r.realm()] == nil && (whose == holdPlain || !ours && len(v.instances[r.Key.fold()]) == 0) {
+				g.Go(func() error { v.name(ctx, r.Key); return nil })
 			}
 		}
 	}
 	return g.Wait()
 }
 
-func (v *observer) name(ctx context.Context, k Key) error {
-	taken, err := v.cfg.Consul.Elsewhere(ctx, k, v.cfg.Node)
-	if ctx.Err() != nil {
-		return fmt.Errorf("asking for the name %v: %w", k, firstError(err, ctx.Err()))
+// name asks all of Consul's datacenters, those that are not kept too: a service's service-defaults are one for the federation. In
+// those, our node's name may be a machine's.
+func (v *observer) name(ctx context.Context, k Key) {
+	var taken []Namesake
+	for _, datacenter := range v.place.datacenters {
+		there, node := k.in(v.place.key(datacenter)), v.cfg.Node
+		if v.place.datacenter != "" && v.place.datacenter != datacenter {
+			node = ""
+		}
+		err := v.unread[there.realm()]
+		var found []Namesake
+		if err == nil {
+			found, err = v.cfg.Consul.Elsewhere(ctx, there, node)
+		}
+		if err != nil {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			v.unasked[k.fold()] = err
+			return
+		}
+		for _, n := range found {
+			// One of ours in a datacenter that is not kept here: another registrator keeps it there, for the same function.
+			if node != "" || n.Meta[metaOwner] != v.owner.String() {
+				n.datacenter = datacenter
+				taken = append(taken, n)
+			}
+		}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.elsewhere[k] = taken; err != nil {
-		v.unasked[k] = err
-	}
-	return nil
+	v.namesakes[k.fold()] = taken
 }

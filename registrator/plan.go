@@ -70,13 +70,15 @@ const (
 	urgentRoots                  // peers may refuse the old leaf soon, or present what the old roots do not vouch for
 	urgentCreate                 // somebody waits for it
 	urgentRepair                 // it was otherwise than it should be for a while
-	urgentRenewal                // there is a quarter of its life left
+	urgentRenewal                // it is past 60 % of its life: Consul may have a newer one
 	urgentDelete
 )
 
 // Plan is what a run would do, most urgent first, and what it has to say.
 type Plan struct {
 	Changes []Change `json:"changes,omitempty"`
+	// More is how many changes an answer to a dry run leaves out, after these; else 0.
+	More int `json:"more,omitempty"`
 	// Warnings are mistakes of users and conflicts with what others own: nothing was planned about these.
 	Warnings []Note `json:"warnings,omitempty"`
 	// Failures are what could not be read: nothing was planned about these.
@@ -107,6 +109,9 @@ func (p Plan) String() string {
 			fmt.Fprintf(&b, "          %s: %s -> %s\n", d.Field, shown(d.Before), shown(d.After))
 		}
 	}
+	if p.More > 0 {
+		fmt.Fprintf(&b, "and %d more\n", p.More)
+	}
 	for _, group := range []struct {
 		word  string
 		notes []Note
@@ -131,10 +136,11 @@ func shown(s string) string {
 // planner makes one plan.
 type planner struct {
 	*observation
-	held    map[Key]holding
+	held    map[folded]holding
 	wishes  map[string]wish
 	ids     map[serviceID]Key
-	planned map[Key]bool
+	planned map[folded]bool
+	astray  map[string]int // services of ours on other nodes that a function asks for on this one, by node
 	plan    Plan
 }
 
@@ -146,11 +152,11 @@ func (p *planner) fail(name, text string) {
 }
 
 func (p *planner) add(c Change) {
-	p.planned[c.key] = p.planned[c.key] || c.Kind != Delete
+	p.planned[c.key.fold()] = p.planned[c.key.fold()] || c.Kind != Delete
 	p.plan.Changes = append(p.plan.Changes, c)
 }
 
-// serviceID is what Consul tells instances of a node apart by.
+// serviceID is what Consul tells instances of a node apart by, in lower case.
 type serviceID struct {
 	realm     Realm
 	namespace string
@@ -174,6 +180,9 @@ type serviceID struct {
 //	the predecessor's    any other                  -           conflict
 //	somebody's           any                        -           conflict
 //
+// "Elsewhere" is another node in any datacenter of the federation, as the service-defaults are one for all. If what is there is ours,
+// the node has been renamed: a failure, and nothing is done.
+//
 // For a service of ours that no function asks for, seen with what is known of its function:
 //
 //	not looked at, or not read, or its tags are wrong           keep
@@ -185,12 +194,12 @@ type serviceID struct {
 func calculate(o *observation) Plan {
 	p := planner{
 		observation: o, held: o.holdings(), wishes: o.wishes(),
-		ids: make(map[serviceID]Key), planned: make(map[Key]bool),
+		ids: make(map[serviceID]Key), planned: make(map[folded]bool), astray: make(map[string]int),
 	}
 	p.plan.owned = len(p.held)
 	for k, instances := range o.instances {
 		for _, i := range instances {
-			p.ids[serviceID{k.realm(), k.Service.Namespace(), i.ID}] = k
+			p.ids[Key(k).id(i.ID)] = i.Key
 		}
 	}
 	p.notes()
@@ -198,9 +207,9 @@ func calculate(o *observation) Plan {
 		p.upsert(r)
 	}
 	p.nodeChanges()
-	for k, h := range p.held {
+	for _, h := range p.held {
 		if p.inScope(h.function.Name()) || h.function.IsZero() && p.scope.full() {
-			p.keep(k, h)
+			p.keep(h)
 		}
 	}
 	for k, function := range p.remnants(p.held) {
@@ -213,8 +222,15 @@ func calculate(o *observation) Plan {
 	return p.plan
 }
 
-// notes says which functions could not be read, and whose tags are wrong.
+// id is where an instance with that ID is.
+func (k Key) id(id string) serviceID {
+	f := Key(k.fold())
+	return serviceID{f.realm(), f.Service.Namespace(), strings.ToLower(id)}
+}
+
+// notes says what could not be read, and whose tags are wrong.
 func (p *planner) notes() {
+	p.plan.Failures = append(p.plan.Failures, p.failures...)
 	for name, s := range p.functions {
 		if s.err != nil {
 			p.fail(name, "it could not be read: "+s.err.Error())
@@ -232,15 +248,16 @@ func (p *planner) notes() {
 // "a-b", the other "a" with an alias "b") the one that has it keeps it; else a function comes before an alias.
 func (p *planner) claims() []Record {
 	claims := make(map[mesh.Service]Record)
-	holder := func(r Record) bool { return p.held[r.Key].function == r.Function }
+	holder := func(r Record) bool { return p.held[r.Key.fold()].function == r.Function }
 	for _, name := range slices.Sorted(maps.Keys(p.wishes)) {
 		for _, r := range p.wishes[name].records {
-			other, taken := claims[r.Service]
+			folded := r.Key.fold().Service
+			other, taken := claims[folded]
 			switch {
 			case !taken:
-				claims[r.Service] = r
+				claims[folded] = r
 			case !holder(other) && (holder(r) || other.Alias != "" && r.Alias == ""):
-				claims[r.Service] = r
+				claims[folded] = r
 				p.warn(other.Function.Name(), fmt.Sprintf("service %v is also asked for by function %s, which gets it", r.Key, r.Function.Name()))
 			default:
 				p.warn(r.Function.Name(), fmt.Sprintf("service %v is also asked for by function %s, which gets it", r.Key, other.Function.Name()))
@@ -250,7 +267,7 @@ func (p *planner) claims() []Record {
 	records := make([]Record, 0, len(claims))
 	for _, r := range claims {
 		k := r.Key
-		h, ok := p.held[k]
+		h, ok := p.held[k.fold()]
 		if ok && !h.function.IsZero() && h.function != r.Function && !p.released(k, h.function.Name()) {
 			p.warn(r.Function.Name(), fmt.Sprintf("service %v is still that of function %s", k, h.function.Name()))
 			continue
@@ -268,9 +285,15 @@ func (p *planner) released(k Key, function string) bool {
 
 // upsert plans what r needs.
 func (p *planner) upsert(r Record) {
-	h, held := p.held[r.Key]
-	if err := p.unasked[r.Key]; err != nil {
+	if p.unread[r.realm()] != nil {
+		return
+	}
+	h, held := p.held[r.Key.fold()]
+	if err := p.unasked[r.Key.fold()]; err != nil {
 		p.fail(r.Key.String(), "it could not be asked whether somebody else has that name: "+err.Error())
+		return
+	}
+	if !held && p.movedNode(r.Key) {
 		return
 	}
 	entry, whose, err := p.hold(r.Key)
@@ -333,7 +356,7 @@ func (p *planner) upsert(r Record) {
 // conflict says what stands in the way of r; "" if nothing does. See the table of calculate.
 func (p *planner) conflict(r Record, held bool, e entry, whose hold) string {
 	if !held {
-		if there := p.instances[r.Key]; len(there) > 0 {
+		if there := p.instances[r.Key.fold()]; len(there) > 0 {
 			switch owner := there[0].Meta[metaOwner]; {
 			case !slices.Contains(there[0].Tags, ServiceTag):
 				return "somebody else has registered that name on node " + p.node
@@ -342,11 +365,18 @@ func (p *planner) conflict(r Record, held bool, e entry, whose hold) string {
 			}
 			return "a service of that name is on node " + p.node + ", and its service-defaults do not say that it is ours"
 		}
-		if other, taken := p.ids[serviceID{r.Key.realm(), r.Service.Namespace(), r.Service.Name()}]; taken {
+		if other, taken := p.ids[r.Key.id(r.Service.Name())]; taken {
 			return fmt.Sprintf("service %v has that ID on node %s", other, p.node)
 		}
-		if p.elsewhere[r.Key] {
-			return "a service of that name is registered on another node"
+		for _, datacenter := range p.place.datacenters {
+			k := r.Key.in(p.place.key(datacenter)).fold()
+			if _, ours := p.held[k]; !ours && len(p.instances[k]) > 0 {
+				return fmt.Sprintf("somebody else has registered that name on node %s of datacenter %s, with which it shares its service-defaults",
+					p.node, datacenter)
+			}
+		}
+		if where := p.elsewhere(r.Key); where != "" {
+			return "a service of that name is registered on another node, " + where
 		}
 		if whose == holdLegacy {
 			return "its service-defaults entry has a Lambda extension that this registrator did not put there"
@@ -357,15 +387,35 @@ func (p *planner) conflict(r Record, held bool, e entry, whose hold) string {
 		return "its service-defaults entry invokes a function of somebody else, or was made by somebody else's registrator"
 	case whose == holdPlain && e.protocol != "" && e.protocol != protocolHTTP:
 		return fmt.Sprintf(`its service-defaults entry, which is somebody's, has protocol %q: want "" or "http"`, e.protocol)
-	case whose == holdPlain && p.elsewhere[r.Key]:
-		return "a service of that name is registered on another node, and its service-defaults entry is somebody's"
+	case whose == holdPlain && p.elsewhere(r.Key) != "":
+		return "a service of that name is registered on another node, " + p.elsewhere(r.Key) + ", and its service-defaults entry is somebody's"
 	}
 	return ""
 }
 
+// elsewhere names a node on which somebody has a service of that name; "" for none.
+func (p *planner) elsewhere(k Key) string {
+	if found := p.namesakes[k.fold()]; len(found) > 0 {
+		return found[0].Node + " of datacenter " + found[0].datacenter
+	}
+	return ""
+}
+
+// movedNode says whether the service is ours on a node of another name, as all are when the registrator's node was renamed. That is
+// a failure: nobody keeps those leaves alive.
+func (p *planner) movedNode(k Key) bool {
+	for _, n := range p.namesakes[k.fold()] {
+		if n.Meta[metaOwner] == p.owner.String() {
+			p.astray[n.Node]++
+			return true
+		}
+	}
+	return false
+}
+
 // entryChange returns the service-defaults entry that r needs, nil if it is there.
 func (p *planner) entryChange(r Record, e entry, whose hold, adopted bool) *Defaults {
-	d := p.entries[r.Key]
+	d := p.entries[r.Key.fold()]
 	raw := e.merge(r, e.made(whose, adopted))
 	if whose != holdNone && sameJSON(raw, d.Raw) {
 		return nil
@@ -375,46 +425,75 @@ func (p *planner) entryChange(r Record, e entry, whose hold, adopted bool) *Defa
 
 // keep plans for a service of ours that is in scope and that no function is known to ask for, or that stands in conflict: a delete
 // where there is a reason for one, else that its leaf stays alive.
-func (p *planner) keep(k Key, h holding) {
-	if p.planned[k] {
-		return
-	}
-	name := h.function.Name()
-	c := Change{Name: k.String(), Function: h.function.Qualified(h.alias), key: k, by: name, instance: &h.Instance, stored: h.stored}
-	path := ""
-	if h.alias == "" && k.Datacenter == "" && p.place.prefix != "" {
-		if stored, err := k.Service.ParameterPath(p.place.prefix); err == nil {
-			path = stored
-		}
-	}
+func (p *planner) keep(h holding) {
+	k, name := h.Key, h.function.Name()
 	switch {
+	case p.planned[k.fold()]:
+		return
 	case h.function.IsZero():
 		p.warn(k.String(), "its meta does not name its function: it is kept as it is")
 	case p.released(k, name) && !p.waits(name, h.alias):
-		c.Kind, c.urgency, c.Reason = Delete, urgentDelete, p.wishes[name].because(k, h.alias)
+		c := h.change(Delete)
+		c.urgency, c.Reason = urgentDelete, p.wishes[name].because(k, h.alias)
 		e, _, _ := p.hold(k)
 		c.entry, c.without = p.entryWithout(k, h.adopted)
-		if path != "" {
+		if path := p.documentOf(h); path != "" {
 			c.document = &documentChange{path: path, remove: true}
 		}
 		c.Diff = differences(state{e, h.Instance, h.stored}, c)
 		p.add(c)
 		return
 	}
-	if path == "" || h.adopted || h.stored.version == 0 {
+	p.alive(h)
+}
+
+// change starts a change of what is registered.
+func (h holding) change(kind Kind) Change {
+	return Change{
+		Kind: kind, Name: h.Key.String(), Function: h.function.Qualified(h.alias), key: h.Key, by: h.function.Name(),
+		instance: &h.Instance, stored: h.stored,
+	}
+}
+
+// documentOf returns the path of the document that a service of ours has, "" if it has none.
+func (p *planner) documentOf(h holding) string {
+	if h.alias != "" || h.Datacenter != "" || p.place.prefix == "" {
+		return ""
+	}
+	path, err := h.Service.ParameterPath(p.place.prefix)
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
+// alive plans for the leaf of a service of ours, and for nothing else of it. One of the predecessor has no note of its document, so it
+// is taken over as it is.
+func (p *planner) alive(h holding) {
+	path := p.documentOf(h)
+	if path == "" || h.stored.version == 0 && !h.adopted {
 		return
 	}
-	if c.document, c.Reason, c.urgency = p.documentChange(k, path, h.stored); c.document != nil {
-		c.Kind = Renew
-		c.Diff = differences(state{newEntry(k), h.Instance, h.stored}, c)
-		p.add(c)
+	c := h.change(Renew)
+	if c.document, c.Reason, c.urgency = p.documentChange(h.Key, path, h.stored); c.document == nil {
+		return
 	}
+	e, whose, _ := p.hold(h.Key)
+	if h.adopted {
+		i := h.Instance
+		i.Meta = Record{Key: h.Key, Function: h.function, Alias: h.alias}.meta(stored{})
+		c.Kind, c.Reason, c.instance, c.differs = Update, "taken over from the predecessor; "+c.Reason, &i, true
+		d := p.entries[h.Key.fold()]
+		c.entry = &Defaults{Key: h.Key, Raw: e.mark(p.owner, e.made(whose, true)), Index: d.Index}
+	}
+	c.Diff = differences(state{e, h.Instance, h.stored}, c)
+	p.add(c)
 }
 
 // waits says whether the service that a function or its alias has moved to stands in conflict: then the old one stays.
 func (p *planner) waits(function, alias string) bool {
 	for _, r := range p.wishes[function].records {
-		if _, held := p.held[r.Key]; r.Alias == alias && !held && !p.planned[r.Key] {
+		if _, held := p.held[r.Key.fold()]; r.Alias == alias && !held && !p.planned[r.Key.fold()] {
 			return true
 		}
 	}
@@ -445,21 +524,22 @@ func (p *planner) entryWithout(k Key, adopted bool) (*Defaults, bool) {
 		return nil, false
 	}
 	rest, empty := e.unmerge(e.made(whose, adopted))
-	d := p.entries[k]
+	d := p.entries[k.fold()]
 	return &Defaults{Key: k, Raw: rest, Index: d.Index}, empty
 }
 
 // wantedElsewhere says whether the service is ours in another datacenter too, or asked for there: config entries are one for all
 // datacenters of a federation, and that one stays.
 func (p *planner) wantedElsewhere(k Key) bool {
-	for other, h := range p.held {
-		if other.Service == k.Service && other != k && !p.released(other, h.function.Name()) {
+	other := func(o folded) bool { return o.Service == k.fold().Service && o != k.fold() }
+	for at, h := range p.held {
+		if other(at) && !p.released(h.Key, h.function.Name()) {
 			return true
 		}
 	}
 	for _, w := range p.wishes {
 		for _, r := range w.records {
-			if r.Service == k.Service && r.Key != k {
+			if other(r.Key.fold()) {
 				return true
 			}
 		}
@@ -470,7 +550,7 @@ func (p *planner) wantedElsewhere(k Key) bool {
 // remnant plans for a service-defaults entry with our mark where no service of ours is. If a function asks for that service the
 // entry is part of that; else the run that was to take it out did not get there.
 func (p *planner) remnant(k Key, function ARN) {
-	if p.planned[k] || !p.released(k, function.Name()) || p.wishes[function.Name()].shared {
+	if p.planned[k.fold()] || !p.released(k, function.Name()) || p.wishes[function.Name()].shared {
 		return
 	}
 	c := Change{
@@ -517,7 +597,7 @@ func (p *planner) nodeChanges() {
 			p.fail(p.node, "the node is in "+realm.String()+` already, without the meta external-node "true": want a name that no machine has`)
 			for _, c := range p.plan.Changes {
 				if in(c) {
-					p.planned[c.key] = false
+					p.planned[c.key.fold()] = false
 				}
 			}
 			p.plan.Changes = slices.DeleteFunc(p.plan.Changes, in)
@@ -540,8 +620,8 @@ func (p *planner) nodeChanges() {
 }
 
 func (p *planner) holdsIn(realm Realm) bool {
-	for k := range p.held {
-		if k.realm() == realm {
+	for _, h := range p.held {
+		if h.realm() == realm {
 			return true
 		}
 	}
@@ -568,25 +648,22 @@ func (n Node) with(name string, meta map[string]string) Node {
 	return Node{Name: name, Meta: all, Index: n.Index}
 }
 
-// finish orders the plan and takes out what may not be done.
+// finish takes out what may not be done, and orders the plan.
 func (p *planner) finish() {
-	slices.SortFunc(p.plan.Changes, func(a, b Change) int {
-		return cmp.Or(cmp.Compare(a.urgency, b.urgency), a.stored.notAfter.Compare(b.stored.notAfter), cmp.Compare(a.Name, b.Name),
-			cmp.Compare(a.Reason, b.Reason))
-	})
-	deletes := 0
-	for _, c := range p.plan.Changes {
-		if c.Kind == Delete {
-			deletes++
-		}
+	for node, services := range p.astray {
+		p.fail("node "+node, fmt.Sprintf("%d services of this registrator are on it, whose leaves nobody renews, and it is to keep node %s: "+
+			"set NODE_NAME back to %s, or take that node out of Consul's catalog so that all is registered anew", services, p.node, node))
 	}
-	limit := deleteCap(p.maxDeletes, p.plan.owned)
+	losing, limit := p.losing()
 	why := ""
-	switch p.plan.OverCap = deletes > limit && p.policy != UpsertOnly; {
+	switch p.plan.OverCap = losing > limit && p.policy != UpsertOnly; {
 	case p.policy == UpsertOnly:
 		why = "the policy is upsert-only: "
+	case len(p.unread) > 0:
+		why = "not all of Consul could be read: "
 	case p.plan.OverCap:
-		why = fmt.Sprintf("%d deletes are planned, at most %d are made in one run (CONSUL_LAMBDA_MAX_DELETES): ", deletes, limit)
+		why = fmt.Sprintf("%d functions would lose what they have, at most %d may in one run and the events around it (CONSUL_LAMBDA_MAX_DELETES): ",
+			losing, limit)
 	}
 	if why != "" {
 		p.plan.Changes = slices.DeleteFunc(p.plan.Changes, func(c Change) bool {
@@ -595,7 +672,16 @@ func (p *planner) finish() {
 			}
 			return c.Kind == Delete
 		})
+		for _, h := range p.held {
+			if !p.planned[h.Key.fold()] && p.released(h.Key, h.function.Name()) {
+				p.alive(h) // what is held may be a mistake
+			}
+		}
 	}
+	slices.SortFunc(p.plan.Changes, func(a, b Change) int {
+		return cmp.Or(cmp.Compare(a.urgency, b.urgency), a.stored.notAfter.Compare(b.stored.notAfter), cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.Reason, b.Reason))
+	})
 	for _, notes := range [][]Note{p.plan.Warnings, p.plan.Failures, p.plan.Held} {
 		slices.SortFunc(notes, func(a, b Note) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Text, b.Text)) })
 	}

@@ -45,6 +45,16 @@ type Node struct {
 	Name  string
 	Meta  map[string]string
 	Index uint64 // Consul's ModifyIndex; 0: there is no such node
+
+	Datacenter string // the name of the one that it is in; "" if that is not known. It is not written
+}
+
+// Namesake is an instance of a service on a node that is not ours.
+type Namesake struct {
+	Node string
+	Meta map[string]string
+
+	datacenter string // in which it was found
 }
 
 // Defaults is a service-defaults entry. Fields that our client does not know survive in Raw.
@@ -81,8 +91,9 @@ type Consul interface {
 	// Defaults lists all service-defaults entries.
 	Defaults(ctx context.Context, r Realm) ([]Defaults, error)
 
-	// Elsewhere says whether a service of that name is registered on any node but the one named.
-	Elsewhere(ctx context.Context, key Key, node string) (bool, error)
+	// Elsewhere lists the instances of a service of that name, in the key's datacenter, that are on any node but the one named
+	// ("": on any node). nil: there are none, which is never said for want of a permission.
+	Elsewhere(ctx context.Context, key Key, node string) ([]Namesake, error)
 
 	// Roots lists the trusted roots of the server's own datacenter.
 	Roots(ctx context.Context) (Roots, error)
@@ -119,9 +130,10 @@ type Stored struct {
 
 // Documents is the store of credential documents. Its calls may be made concurrently; each is bounded by ctx.
 type Documents interface {
-	// Put stores a document over what is there and returns its version.
+	// Put stores a document over whatever is there, unconditionally, and returns its version: two writers that overlap are told by
+	// the versions, as each next one is greater.
 	Put(ctx context.Context, path string, document []byte) (version int64, err error)
-	// Delete removes a document. One that is gone is no error.
+	// Delete removes a document, unconditionally, whatever its version. One that is gone is no error.
 	Delete(ctx context.Context, path string) error
 	// Page lists a part of what is stored, from the token that the last page gave ("" for the beginning and after the end).
 	Page(ctx context.Context, token string) (page []Stored, next string, err error)

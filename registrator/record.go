@@ -2,6 +2,12 @@
 
 package registrator
 
+import (
+	"strings"
+
+	"github.com/consul-lambda/consul-lambda/mesh"
+)
+
 // Record is the desired state of one service: what a function's tags ask for, once for the function and once for each alias. It is
 // comparable.
 type Record struct {
@@ -43,6 +49,24 @@ func (k Key) String() string {
 		return k.Service.String() + " (" + k.Datacenter + ")"
 	}
 	return k.Service.String()
+}
+
+// folded is a Key, or the place of an ID, as Consul tells them apart: names that differ in case only are one.
+type folded Key
+
+// fold returns what k is told apart by.
+func (k Key) fold() folded {
+	name, namespace, partition := k.Service.Name(), k.Service.Namespace(), k.Service.Partition()
+	if s, err := mesh.NewService(strings.ToLower(name), strings.ToLower(namespace), strings.ToLower(partition)); err == nil {
+		k.Service = s // it is no less legal than it was
+	}
+	return folded(k)
+}
+
+// in returns the same service in another datacenter.
+func (k Key) in(datacenter string) Key {
+	k.Datacenter = datacenter
+	return k
 }
 
 // realm returns the part of Consul that holds k.

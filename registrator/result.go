@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,6 +21,9 @@ type Result struct {
 	Skipped int `json:"skipped"` // len(Left)
 	Failed  int `json:"failed"`  // len(Failures)
 	Warned  int `json:"warned"`  // len(Warnings)
+
+	// Partial says that something could not be read, which Failures names, and was left out.
+	Partial bool `json:"partial,omitempty"`
 
 	// Enabled is how many services are ours after the run.
 	Enabled int `json:"enabled"`
@@ -36,10 +40,33 @@ type Result struct {
 	Failures []Note `json:"failures,omitempty"`
 	// Warnings are mistakes of users and conflicts with what others own: no reason for a red run.
 	Warnings []Note `json:"warnings,omitempty"`
-	// Plan is set in a dry run.
+	// Plan is set in a dry run, with no more than 2,000 changes, as Lambda takes 6 MB for an answer: Plan.More counts the others.
+	// What else the plan says is in Left, Failures and Warnings.
 	Plan *Plan `json:"plan,omitempty"`
 
 	overCap bool
+}
+
+// add takes in what an earlier part of the same run has done.
+func (r *Result) add(earlier Result) {
+	r.Created += earlier.Created
+	r.Updated += earlier.Updated
+	r.Renewed += earlier.Renewed
+	r.Deleted += earlier.Deleted
+	r.Changed = slices.Concat(earlier.Changed, r.Changed)
+	r.Left, r.Failures, r.Warnings = joined(earlier.Left, r.Left), joined(earlier.Failures, r.Failures), joined(earlier.Warnings, r.Warnings)
+	r.overCap = r.overCap || earlier.overCap
+}
+
+// joined returns the notes of both, each once.
+func joined(a, b []Note) []Note {
+	all := slices.Clone(a)
+	for _, n := range b {
+		if !slices.Contains(a, n) {
+			all = append(all, n)
+		}
+	}
+	return all
 }
 
 // Err returns nil if nothing failed. Otherwise it wraps ErrFailed, or ErrDeletes if the cap on deletes stopped them, and names what
@@ -92,10 +119,17 @@ func (r Result) LogValue() slog.Value {
 	if r.LeafOf != "" {
 		attrs = append(attrs, slog.Duration("leaf_left", r.LeafLeft), slog.String("leaf_of", r.LeafOf))
 	}
+	var planned []Note
+	if r.Plan != nil {
+		attrs = append(attrs, slog.Int("planned", len(r.Plan.Changes)+r.Plan.More))
+		for _, c := range r.Plan.Changes[:min(maxListed, len(r.Plan.Changes))] {
+			planned = append(planned, Note{c.Name, string(c.Kind) + ": " + c.Reason})
+		}
+	}
 	for _, group := range []struct {
 		key   string
 		notes []Note
-	}{{"left", r.Left}, {"failures", r.Failures}, {"warnings", r.Warnings}} {
+	}{{"plan", planned}, {"left", r.Left}, {"failures", r.Failures}, {"warnings", r.Warnings}} {
 		if len(group.notes) > 0 {
 			attrs = append(attrs, slog.String(group.key, listed(group.notes)))
 		}

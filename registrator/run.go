@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -203,7 +202,9 @@ func (r *Registrator) Run(ctx context.Context, scope Scope) (Result, error) {
 		return result, result.Err()
 	}
 	r.memory = mem
-	a := r.apply(ctx, o, plan)
+	a := r.again(ctx, r.apply(ctx, o, plan))
+	a.tell()
+	a.result.Partial = len(o.failures) > 0
 	if a.lookAgain {
 		r.memory.lookAgain = true
 	}
@@ -225,12 +226,16 @@ func (r *Registrator) Run(ctx context.Context, scope Scope) (Result, error) {
 	return a.result, err
 }
 
+// maxAnswered bounds the changes in the answer to a dry run. One with its differences takes about 1.3 KB, and Lambda takes 6 MB.
+const maxAnswered = 2000
+
 // dryRun is the result of a run that only plans.
 func (r *Registrator) dryRun(ctx context.Context, p Plan) Result {
-	result := Result{Warnings: p.Warnings, Failures: p.Failures, Left: slices.Clone(p.Held), Enabled: p.owned, Plan: &p}
-	for _, c := range p.Changes {
-		result.Left = append(result.Left, Note{c.Name, "dry run: " + string(c.Kind) + ": " + c.Reason})
+	result := Result{Warnings: p.Warnings, Failures: p.Failures, Left: p.Held, Enabled: p.owned, Plan: &p}
+	if n := len(p.Changes); n > maxAnswered {
+		p.Changes, p.More = p.Changes[:maxAnswered], n-maxAnswered
 	}
+	p.Warnings, p.Failures, p.Held = nil, nil, nil // the result has them
 	result.count()
 	r.log.InfoContext(ctx, "dry run finished", "result", result)
 	return result
@@ -243,8 +248,8 @@ func (r *Result) count() {
 // summarise says what there is after the run, and once in a process that leaves are too short for how often they are looked at.
 func (a *applier) summarise() {
 	documents := make(map[Key]stored)
-	for k, h := range a.o.holdings() {
-		documents[k] = h.stored
+	for _, h := range a.o.holdings() {
+		documents[h.Key] = h.stored
 	}
 	maps.Copy(documents, a.documents)
 	for k := range a.deleted {
@@ -257,7 +262,7 @@ func (a *applier) summarise() {
 			continue
 		}
 		if left := s.notAfter.Sub(now); a.result.LeafOf == "" || left < a.result.LeafLeft {
-			a.result.LeafLeft, a.result.LeafOf = left, k.String()
+			a.result.LeafLeft, a.result.LeafOf = left, Key(k).String()
 		}
 		if life := s.notAfter.Sub(s.notBefore); shortest == 0 || life < shortest {
 			shortest = life
@@ -274,13 +279,8 @@ func (a *applier) summarise() {
 	}
 }
 
-// beat writes the heartbeat. Another registrator may have written its own at the same moment: the node is then read anew.
+// beat writes the heartbeat into the first node of our name that is nobody's machine (G5).
 func (a *applier) beat(ctx context.Context) error {
-	realm := a.o.place.realms()[0]
-	node, fresh := a.o.nodes[realm], true
-	for _, name := range a.result.Changed { // the node's index is of before
-		fresh = fresh && !strings.HasSuffix(name, " node "+a.cfg.Node)
-	}
 	h := heartbeat{At: a.now().UTC(), By: a.cfg.By, Enabled: a.result.Enabled, Failed: len(a.result.Failures)}
 	if a.result.LeafOf != "" {
 		h.LeafLeft = a.result.LeafLeft.Round(time.Second).String()
@@ -288,24 +288,39 @@ func (a *applier) beat(ctx context.Context) error {
 	if !a.lookAgain {
 		h.Looked = a.memory.looked.UTC()
 	}
-	var err error
-	for range 3 {
-		if !fresh {
-			if node, _, err = a.cfg.Consul.Services(ctx, realm, a.cfg.Node); err != nil {
+	for _, realm := range a.o.place.realms() {
+		if node, read := a.o.nodes[realm]; read {
+			if written, err := a.beatIn(ctx, realm, node, h); written || err != nil {
 				return err
 			}
 		}
-		if node.Index != 0 && !node.is(nodeMeta) && a.result.Enabled == 0 {
-			return errors.New(`the node exists, is not marked external-node "true", and has nothing of ours`)
+	}
+	return errors.New(`each node of that name exists and is not marked external-node "true"`)
+}
+
+// beatIn writes it in one realm. Another registrator may have written its own at the same moment: the node is then read anew.
+func (a *applier) beatIn(ctx context.Context, realm Realm, node Node, h heartbeat) (written bool, err error) {
+	fresh := true
+	for _, name := range a.result.Changed { // the node's index is of before
+		fresh = fresh && !strings.HasSuffix(name, " node "+a.cfg.Node)
+	}
+	for range 3 {
+		if !fresh {
+			if node, _, err = a.cfg.Consul.Services(ctx, realm, a.cfg.Node); err != nil {
+				return false, err
+			}
+		}
+		if node.Index != 0 && !node.is(nodeMeta) {
+			return false, nil
 		}
 		value := map[string]string{heartbeatKey(a.cfg.Owner): h.String()}
-		maps.Copy(value, nodeMeta)
+		maps.Copy(value, nodeMeta) // of a node that there is not yet
 		if err = a.cfg.Consul.PutNode(ctx, realm, node.with(a.cfg.Node, value)); !errors.Is(err, ErrConflict) {
-			return err
+			return err == nil, err
 		}
 		fresh = false
 	}
-	return err
+	return false, err
 }
 
 // askedBefore returns when Consul was asked for which leaf.

@@ -57,7 +57,7 @@ type wish struct {
 
 // wants says whether one of the records is for k.
 func (w wish) wants(k Key) bool {
-	return slices.ContainsFunc(w.records, func(r Record) bool { return r.Key == k })
+	return slices.ContainsFunc(w.records, func(r Record) bool { return r.Key.fold() == k.fold() })
 }
 
 // local returns the datacenter of Consul's server.

@@ -51,7 +51,7 @@ type world struct {
 	dcs       []string
 	nodes     map[string]Node
 	instances map[string]Instance // by realm, node, namespace and ID
-	entries   map[Key]Defaults
+	entries   map[folded]Defaults
 	peers     []mesh.DocumentPeer
 	leaves    map[mesh.Service]cachedLeaf
 	badLeaf   func(Leaf) Leaf
@@ -86,7 +86,7 @@ func newWorld(t testing.TB, leafTTL time.Duration) *world {
 	}
 	return &world{
 		TB: t, ca: certtest.NewCA(t), ttl: leafTTL, now: time.Now(), calls: make(map[string]int), dcs: []string{"dc1"},
-		nodes: make(map[string]Node), instances: make(map[string]Instance), entries: make(map[Key]Defaults),
+		nodes: make(map[string]Node), instances: make(map[string]Instance), entries: make(map[folded]Defaults),
 		leaves: make(map[mesh.Service]cachedLeaf),
 	}
 }
@@ -282,7 +282,7 @@ func (a documentsPort) Page(ctx context.Context, token string) ([]Stored, string
 var _ Consul = (*world)(nil)
 
 func (w *world) place(r Realm, node, namespace, id string) string {
-	return r.Datacenter + "|" + r.Partition + "|" + node + "|" + namespace + "|" + id
+	return strings.ToLower(r.Datacenter + "|" + r.Partition + "|" + node + "|" + namespace + "|" + id) // as Consul's indexes are
 }
 
 func (w *world) Datacenters(ctx context.Context) ([]string, error) {
@@ -326,19 +326,20 @@ func (w *world) Defaults(ctx context.Context, r Realm) ([]Defaults, error) {
 	return found, after
 }
 
-func (w *world) Elsewhere(ctx context.Context, k Key, node string) (bool, error) {
+func (w *world) Elsewhere(ctx context.Context, k Key, node string) ([]Namesake, error) {
 	after, err := w.begin(ctx, "Elsewhere", k.String())
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	var found []Namesake
 	for at, i := range w.instances {
-		if i.Key == k && !strings.Contains(at, "|"+node+"|") {
-			return true, after
+		if on := strings.Split(at, "|")[2]; i.Key.fold() == k.fold() && on != node {
+			found = append(found, Namesake{Node: on, Meta: maps.Clone(i.Meta)})
 		}
 	}
-	return false, after
+	return found, after
 }
 
 func (w *world) Roots(ctx context.Context) (Roots, error) {
@@ -457,7 +458,7 @@ func (w *world) PutDefaults(ctx context.Context, d Defaults) error {
 		return ErrConflict
 	}
 	w.index++
-	w.entries[k] = Defaults{Key: k, Raw: slices.Clone(d.Raw), Index: w.index}
+	w.entries[k] = Defaults{Key: d.Key.in(""), Raw: slices.Clone(d.Raw), Index: w.index}
 	return after
 }
 
@@ -477,7 +478,7 @@ func (w *world) DeleteDefaults(ctx context.Context, d Defaults) error {
 }
 
 // everywhere is where an entry is kept: Consul has one for all datacenters of a federation.
-func everywhere(k Key) Key { return Key{Service: k.Service} }
+func everywhere(k Key) folded { return k.in("").fold() }
 
 // What tests ask and do.
 
@@ -513,14 +514,14 @@ func (w *world) set(node string, i Instance) {
 func (w *world) entry(name string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return string(w.entries[service(w, name)].Raw)
+	return string(w.entries[service(w, name).fold()].Raw)
 }
 
 func (w *world) setEntry(name, raw string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.index++
-	w.entries[service(w, name)] = Defaults{Key: service(w, name), Raw: json.RawMessage(raw), Index: w.index}
+	w.entries[service(w, name).fold()] = Defaults{Key: service(w, name), Raw: json.RawMessage(raw), Index: w.index}
 }
 
 func (a *account) document(name string) (mesh.Document, bool) {
@@ -561,7 +562,7 @@ func (a *account) state() string {
 	for k, d := range a.entries {
 		var compact bytes.Buffer
 		_ = json.Compact(&compact, d.Raw)
-		lines = append(lines, "defaults "+k.String()+" "+compact.String())
+		lines = append(lines, "defaults "+Key(k).String()+" "+compact.String())
 	}
 	for path := range a.documents {
 		lines = append(lines, "document "+path)

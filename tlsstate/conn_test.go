@@ -324,11 +324,11 @@ func (c countingConn) Write(p []byte) (int, error) {
 	return c.TCPConn.Write(p)
 }
 
-// Up to 64 KiB of a large write are one system call, and a small write goes out by itself, at once.
+// Up to 256 KiB of a large write are one system call, and a small write goes out by itself, at once.
 func TestWritesAreCollectedWithinOneCallOnly(t *testing.T) {
 	t.Parallel()
 	forBothVersions(t, func(t *testing.T, version uint16) {
-		for _, size := range []int{1, 1000, 16 << 10, 16<<10 + 1, 64 << 10, 256 << 10} {
+		for _, size := range []int{1, 1000, 16 << 10, 16<<10 + 1, 64 << 10, 256 << 10, 512 << 10} {
 			t.Run(fmt.Sprint(size), func(t *testing.T) {
 				t.Parallel()
 				writes := new(atomic.Int64)
@@ -348,7 +348,7 @@ func TestWritesAreCollectedWithinOneCallOnly(t *testing.T) {
 					if !bytes.Equal(<-got, data) { // before anything else is written
 						t.Errorf("write %d: other bytes arrived", i)
 					}
-					if n, want := writes.Load(), int64(size+64<<10-1)>>16; n != want {
+					if n, want := writes.Load(), int64(size+256<<10-1)>>18; n != want {
 						t.Errorf("write %d of %d bytes took %d calls, want %d", i, size, n, want)
 					}
 				}

@@ -25,6 +25,27 @@ var (
 	ErrNoGateway = errors.New("no mesh gateway could be reached")
 )
 
+// Errors of this package's own: why something under way was ended, and what crypto/tls is told.
+var (
+	// errThawed ends an attempt that was under way in a freeze: its connection is likely dead, and its deadline means nothing.
+	errThawed = errors.New("interrupted by a freeze")
+
+	// errLost is why an attempt of a race was cancelled: another one won.
+	errLost = errors.New("another attempt succeeded")
+
+	// errEarly ends a spare whose server streams before it was asked anything.
+	errEarly = errors.New("more arrived on a spare connection than a server's greeting")
+
+	// errWouldWait tells crypto/tls, through net.Error, that the read may be repeated.
+	errWouldWait error = wouldWait{}
+)
+
+type wouldWait struct{}
+
+func (wouldWait) Error() string   { return "no bytes yet" }
+func (wouldWait) Timeout() bool   { return true }
+func (wouldWait) Temporary() bool { return true }
+
 // joined is errors.Join in one line, as a log line and the error of a connection have to be.
 type joined []error
 

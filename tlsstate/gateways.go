@@ -313,9 +313,6 @@ func (g *gateway) worked(a netip.Addr) {
 	}
 }
 
-// errLost is why an attempt of a race was cancelled: another one won.
-var errLost = errors.New("another attempt succeeded")
-
 // race tries n ways one after the other. The next one starts when one has failed, or the latest has taken longer than
 // stagger. The first success wins; the rest are cancelled, and closed if they succeed all the same. The error is that of
 // all ways.

@@ -33,18 +33,7 @@ type meshWorld struct {
 // startMesh starts n gateways with a service called web behind them. The first one is tried first.
 func startMesh(t testing.TB, n int) *meshWorld {
 	t.Helper()
-	m, err := meshsim.New(meshsim.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = m.Close() })
-	if _, err := m.AddService("web", meshsim.Echo); err != nil {
-		t.Fatal(err)
-	}
-	doc, err := m.Document("fn")
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, doc := newMesh(t, "web")
 	gateways := []*meshsim.Gateway{m.Gateway}
 	for len(gateways) < n {
 		g, err := m.AddGateway()

@@ -49,9 +49,6 @@ type schedule struct {
 	after time.Duration
 }
 
-// errThawed ends an attempt that was under way in a freeze: its connection is likely dead, and its deadline means nothing.
-var errThawed = errors.New("interrupted by a freeze")
-
 func (r *refresher) init(every time.Duration) {
 	r.every = every
 	r.pokes = make(chan struct{}, 1)

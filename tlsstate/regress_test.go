@@ -215,18 +215,7 @@ func control(t testing.TB, c *tlsstate.Conn, f func(fd int) error) {
 // R8: large writes arrive whole also when there is no budget to collect them.
 func TestLargeWritesArriveWithoutABudget(t *testing.T) {
 	t.Parallel()
-	m, err := meshsim.New(meshsim.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = m.Close() })
-	if _, err := m.AddService("web", meshsim.Echo); err != nil {
-		t.Fatal(err)
-	}
-	doc, err := m.Document("fn")
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, doc := newMesh(t, "web")
 	w := start(t, storeOf(t, doc), tlsstate.Config{Gateways: []string{m.Gateway.Addr()}, Buffers: bufpool.New(1)})
 	c := w.dial(t, 0)
 	for _, n := range []int{16<<10 + 1, 64 << 10, 64<<10 + 1, 256 << 10, 300_001} {
@@ -237,18 +226,7 @@ func TestLargeWritesArriveWithoutABudget(t *testing.T) {
 // Credentials that come late, after the function has started without them, open the spares: nobody calls WarmUp again.
 func TestCredentialsThatComeLateOpenTheSpares(t *testing.T) {
 	t.Parallel()
-	m, err := meshsim.New(meshsim.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = m.Close() })
-	if _, err := m.AddService("web", meshsim.Echo); err != nil {
-		t.Fatal(err)
-	}
-	doc, err := m.Document("fn")
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, doc := newMesh(t, "web")
 	s := new(store)
 	w := start(t, s, tlsstate.Config{Gateways: []string{m.Gateway.Addr()}, Upstreams: upstreams(t, "web:1234"), Spares: []int{2}})
 	t.Cleanup(w.Close)

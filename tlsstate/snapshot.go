@@ -97,12 +97,12 @@ func newSnapshot(doc mesh.Document, set settings) (snap *Snapshot, warnings []er
 
 	snap = &Snapshot{id: id, notAfter: leaf.NotAfter, roots: count, targets: make([]target, len(set.upstreams))}
 	own := &chains{roots: roots}
-	peers := make(map[string]*chains)
+	peers := peerings{doc: doc, known: make(map[string]*chains), warn: func(err error) { warnings = append(warnings, err) }}
 	for i, u := range set.upstreams {
 		t := &snap.targets[i]
 		v := &verifier{chains: own, clock: set.clock}
 		if u.Peer() != "" {
-			t.sni, v.allowed, v.chains, t.err = peered(u, doc, peers, func(err error) { warnings = append(warnings, err) })
+			t.sni, v.allowed, v.chains, t.err = peers.target(u)
 		} else {
 			t.sni, v.allowed, t.err = local(u, id)
 		}
@@ -112,7 +112,7 @@ func newSnapshot(doc mesh.Document, set settings) (snap *Snapshot, warnings []er
 		}
 		t.configs = make([]*tls.Config, set.gateways)
 		for g := range t.configs {
-			t.configs[g] = newConfig(&cert, t.sni, v, set.resumption)
+			t.configs[g] = v.config(&cert, t.sni, set.resumption)
 		}
 	}
 	return snap, warnings, nil
@@ -132,12 +132,18 @@ func local(u mesh.Upstream, self mesh.ID) (mesh.SNI, []mesh.ID, error) {
 	return sni, []mesh.ID{id}, err
 }
 
-// peered is the name, the identities and the roots of an upstream across a peering. A tcp service shows its own identity
-// through the gateways; for an http service the exporter's gateway terminates, and shows its own. Roots are parsed once
-// per peer, into known; warn is told of those that are left out.
-func peered(u mesh.Upstream, doc mesh.Document, known map[string]*chains, warn func(error)) (mesh.SNI, []mesh.ID, *chains, error) {
+// peerings are what a document says of its peers.
+type peerings struct {
+	doc   mesh.Document
+	known map[string]*chains // roots, parsed once per peer
+	warn  func(error)        // is told of roots that are left out
+}
+
+// target is the name, the identities and the roots of an upstream across a peering. A tcp service shows its own identity
+// through the gateways; for an http service the exporter's gateway terminates, and shows its own.
+func (p *peerings) target(u mesh.Upstream) (mesh.SNI, []mesh.ID, *chains, error) {
 	fail := func(err error) (mesh.SNI, []mesh.ID, *chains, error) { return mesh.SNI{}, nil, nil, err }
-	peer, ok := doc.Peer(u.Peer())
+	peer, ok := p.doc.Peer(u.Peer())
 	if !ok {
 		return fail(fmt.Errorf("%w: the credential document has no peer %q", ErrPeerIncomplete, u.Peer()))
 	}
@@ -164,21 +170,21 @@ func peered(u mesh.Upstream, doc mesh.Document, known map[string]*chains, warn f
 	if err != nil {
 		return fail(err)
 	}
-	if known[u.Peer()] == nil {
+	if p.known[u.Peer()] == nil {
 		roots, count, err := parseRoots("rootCertPEM of peer "+u.Peer(), peer.RootCertPEM)
 		if count == 0 {
 			return fail(fmt.Errorf("%w: %w", ErrPeerIncomplete, err))
 		}
 		if err != nil {
-			warn(err)
+			p.warn(err)
 		}
-		known[u.Peer()] = &chains{roots: roots}
+		p.known[u.Peer()] = &chains{roots: roots}
 	}
-	return sni, []mesh.ID{service, gateway}, known[u.Peer()], nil
+	return sni, []mesh.ID{service, gateway}, p.known[u.Peer()], nil
 }
 
-// newConfig is the one place where a tls.Config is made (rule R4).
-func newConfig(cert *tls.Certificate, sni mesh.SNI, v *verifier, resumption bool) *tls.Config {
+// config is the one place where a tls.Config is made (rule R4).
+func (v *verifier) config(cert *tls.Certificate, sni mesh.SNI, resumption bool) *tls.Config {
 	cfg := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		ServerName: sni.String(),

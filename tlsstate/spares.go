@@ -48,16 +48,19 @@ const (
 	maxEarly = 16 << 10
 )
 
-var errEarly = errors.New("more arrived on a spare connection than a server's greeting")
-
-// spares are the spare connections of one upstream.
-type spares struct {
+// sparesConfig says how many spares there are and how one is made. All of it but the clock is needed.
+type sparesConfig struct {
 	want    int
 	maxIdle time.Duration
 	clock   clock.Clock
 	dial    func(context.Context) (*Conn, error)
-	ctx     context.Context // of the dials; ends with close
-	cancel  context.CancelFunc
+}
+
+// spares are the spare connections of one upstream.
+type spares struct {
+	sparesConfig
+	ctx    context.Context // of the dials; ends with close
+	cancel context.CancelFunc
 
 	mu      sync.Mutex
 	ready   []*spare
@@ -87,8 +90,8 @@ type pendingSpare struct {
 	claimed bool          // a dial waits for it
 }
 
-func newSpares(want int, maxIdle time.Duration, clk clock.Clock, dial func(context.Context) (*Conn, error)) *spares {
-	p := &spares{want: want, maxIdle: maxIdle, clock: clk, dial: dial}
+func newSpares(cfg sparesConfig) *spares {
+	p := &spares{sparesConfig: cfg}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -312,11 +315,14 @@ func (p *spares) closeLocked(end func(*spare) bool) int {
 			return false
 		}
 		s.timer.Stop()
-		p.running.Go(func() { _ = s.conn.Close() }) // may wait for room to say so
+		p.running.Go(s.end)
 		return true
 	})
 	return before - len(p.ready)
 }
+
+// end closes the connection. That may wait for room to say so, which the lock must not.
+func (s *spare) end() { _ = s.conn.Close() }
 
 // warmUp opens spares and waits until there are as many as wanted, one failed, or ctx ends.
 func (p *spares) warmUp(ctx context.Context) {

@@ -119,7 +119,10 @@ func New(cfg Config) (*State, error) {
 	s.spares = make([]*spares, len(cfg.Upstreams))
 	for i, want := range cfg.Spares {
 		if want > 0 {
-			s.spares[i] = newSpares(want, cfg.SpareMaxIdle, cfg.Clock, func(ctx context.Context) (*Conn, error) { return s.dialSpare(ctx, i) })
+			s.spares[i] = newSpares(sparesConfig{
+				want: want, maxIdle: cfg.SpareMaxIdle, clock: cfg.Clock,
+				dial: func(ctx context.Context) (*Conn, error) { return s.dialSpare(ctx, i) },
+			})
 		}
 	}
 	return s, nil

@@ -51,15 +51,6 @@ type wire struct {
 	werr   error // sticky: after part of a record, or none of one that crypto/tls takes for sent, nothing makes sense
 }
 
-// errWouldWait tells crypto/tls, through net.Error, that the read may be repeated.
-var errWouldWait error = wouldWait{}
-
-type wouldWait struct{}
-
-func (wouldWait) Error() string   { return "no bytes yet" }
-func (wouldWait) Timeout() bool   { return true }
-func (wouldWait) Temporary() bool { return true }
-
 func newWire(conn net.Conn, bufs *bufpool.Pool) *wire {
 	w := &wire{Conn: conn, bufs: bufs, next: bufpool.Min}
 	if sc, ok := conn.(syscall.Conn); ok {

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab"
+	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/lambdasim"
 	"github.com/consul-lambda/consul-lambda/internal/lab/ssmsim"
 )
@@ -374,7 +375,7 @@ func TestWhatTheEnvironmentSaysToTheRuntimeDoesNoHarm(t *testing.T) {
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", box.ExtensionPID(lab.ExtensionName)))
 	ok(t, err)
-	if os.Getenv("CONSUL_LAMBDA_E2E_RACE") != "1" {
+	if !labtest.Race() {
 		// 300 handshakes leave some 30 MB behind if nobody collects.
 		if kib := field(t, string(status), "VmHWM:"); kib > 28<<10 {
 			t.Errorf("the extension took %d KiB", kib)

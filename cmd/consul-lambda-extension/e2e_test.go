@@ -9,20 +9,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/consul-lambda/consul-lambda/internal/lab"
+	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/lambdasim"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
 )
@@ -52,44 +48,13 @@ import (
 // patience bounds whatever should happen soon.
 const patience = 15 * time.Second
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if !isSet("test.parallel") {
-		// Most of these tests wait most of the time.
-		_ = flag.Set("test.parallel", "6")
-	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if built.dir != "" {
-			_ = os.RemoveAll(built.dir)
-		}
-		os.Exit(code)
-	}))
-}
+// Most of these tests wait most of the time.
+func TestMain(m *testing.M) { labtest.Main(m, 6) }
 
-func isSet(name string) (set bool) {
-	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
-	return set
-}
-
-// built are the programs, made once for the test process.
-var built struct {
-	once     sync.Once
-	dir      string
-	programs lab.Programs
-	err      error
-}
-
-// programs builds what is shipped; with CONSUL_LAMBDA_E2E_RACE=1 the extension has the race detector.
+// programs builds what is shipped, or the extension with the race detector.
 func programs(t testing.TB) lab.Programs {
 	t.Helper()
-	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "consul-lambda-e2e-"); built.err == nil {
-			opts := lab.BuildOptions{Race: os.Getenv("CONSUL_LAMBDA_E2E_RACE") == "1"}
-			built.programs, built.err = lab.Build(context.Background(), built.dir, opts)
-		}
-	})
-	ok(t, built.err)
-	return built.programs
+	return labtest.Programs(t, lab.BuildOptions{Race: labtest.Race()})
 }
 
 func newWorld(t testing.TB, cfg lab.Config) *lab.World {

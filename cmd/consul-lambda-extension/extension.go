@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -58,7 +59,7 @@ type extension struct {
 	state *tlsstate.State // nil without upstreams, and before serve
 
 	stop   context.CancelFunc // ends what serve started
-	served chan struct{}
+	served chan struct{}      // closed when all of it has ended
 }
 
 // listen binds all ports. Their connections wait in the kernel until serve.
@@ -164,15 +165,22 @@ func (e *extension) serve(environ []string) error {
 		e.metrics.proxy, e.metrics.state = e.proxy, e.state
 		e.watch.Tick = e.metrics.tick
 	}
-	go e.state.Run(ctx)
-	go e.watch.Run(ctx)
-	go e.relay(ctx)
+	go e.run(ctx)
 	return nil
 }
 
-// relay runs the proxy until it is shut down.
-func (e *extension) relay(ctx context.Context) {
+// run goes on until ctx ends.
+func (e *extension) run(ctx context.Context) {
 	defer close(e.served)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { e.state.Run(ctx) })
+	beside.Go(func() { e.watch.Run(ctx) })
+	e.relay(ctx)
+}
+
+// relay runs the proxy until it is shut down, or ctx ends.
+func (e *extension) relay(ctx context.Context) {
 	if err := e.proxy.Serve(ctx); !errors.Is(err, proxy.ErrServerClosed) && !errors.Is(err, context.Canceled) {
 		e.log.Error("the proxy stopped", "error", err)
 	}
@@ -253,7 +261,7 @@ func (e *extension) drain(deadline time.Time) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline.Add(-shutdownMargin))
 	defer cancel()
 	err := e.proxy.Shutdown(ctx)
-	e.close()
+	e.close(ctx)
 	if e.metrics != nil && e.state != nil {
 		e.metrics.write(clock.Clock(nil).Now())
 	}
@@ -273,8 +281,9 @@ func (e *extension) drain(deadline time.Time) {
 	e.log.Info("stopped", args...)
 }
 
-// close ends what listen and serve started. It may be called more than once.
-func (e *extension) close() {
+// close ends what listen and serve started, and waits for it, but no longer than ctx: what hangs then ends with the process. It may
+// be called more than once.
+func (e *extension) close(ctx context.Context) {
 	if e.proxy != nil {
 		expired, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -282,7 +291,10 @@ func (e *extension) close() {
 	}
 	if e.stop != nil {
 		e.stop()
-		<-e.served
+		select {
+		case <-e.served:
+		case <-ctx.Done():
+		}
 	}
 	if e.state != nil {
 		e.state.Close()
@@ -297,7 +309,7 @@ func (e *extension) fail(ctx context.Context, api *lambdaext.Client, kind string
 	if err := api.InitError(ctx, kind, err); err != nil {
 		e.log.Error("cannot tell Lambda either", "error", err)
 	}
-	e.close()
+	e.close(ctx)
 	return 1
 }
 

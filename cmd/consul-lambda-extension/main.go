@@ -51,7 +51,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) (code in
 
 	api, err := lambdaext.Register(ctx, lambdaext.Config{RuntimeAPI: cfg.RuntimeAPI, Name: filepath.Base(args[0])}, lambdaext.Shutdown)
 	if err != nil {
-		e.close()
+		e.close(ctx)
 		if ctx.Err() != nil {
 			return 0
 		}

@@ -113,7 +113,7 @@ func TestNoConnectionFailsWhileSparesAreKilledAtRandom(t *testing.T) {
 // and by a reset; no answer is cut and looks complete, and nothing that the function sent arrives twice.
 //
 // One failure is no reset: a function that has ended its own direction, and got no byte, gets the service's end as it is.
-// The service may have had nothing to say (see errNoAnswer in proxy/conn.go).
+// The service may have had nothing to say (see errNoAnswer in proxy/errors.go).
 func TestAReaperThatMissesItsMomentCausesAReset(t *testing.T) {
 	const services, idle = 16, 50 * time.Millisecond
 	w, book := newLedgerWorld(t, services, idle)

@@ -190,7 +190,8 @@ func TestWithoutTheTaggingAPIEveryFunctionIsRead(t *testing.T) {
 	if got := a.run(); got.Created != 20 {
 		t.Errorf("the first run: %+v", got)
 	}
-	if lists, reads := a.AWS.Count("ListFunctions"), a.AWS.Count("GetFunction"); lists != 4 || reads != 35 {
+	// The 20 are read once more just before they are made (G2).
+	if lists, reads := a.AWS.Count("ListFunctions"), a.AWS.Count("GetFunction"); lists != 4 || reads != 35+20 {
 		t.Errorf("%d lists, %d reads", lists, reads)
 	}
 	before := a.state()

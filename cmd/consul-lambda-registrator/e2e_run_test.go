@@ -101,7 +101,7 @@ func TestADryRunReturnsThePlanAndWritesNothing(t *testing.T) {
 	a.addFunctions(3, 2)
 	r, err := a.Invoke(a.context(), []byte(`{"dryRun":true}`))
 	got := a.read(r, err)
-	if got.Plan == nil || got.Skipped == 0 || len(got.Left) != got.Skipped || got.Created != 0 {
+	if got.Plan == nil || got.Skipped+len(got.Left)+got.Created != 0 {
 		t.Errorf("it answers %s", r.Payload)
 	}
 	plan, err := json.Marshal(got.Plan)

@@ -54,6 +54,8 @@ func TestARotatedTokenIsUsedByTheNextInvocation(t *testing.T) {
 	})
 	a.addFunctions(2, 2)
 	contains(t, a.failure(), "CONSUL_HTTP_TOKEN_PATH", tokenPath)
+	a.world.Store.Put(tokenPath, "\n") // without it, it would be whoever the environment says, or nobody
+	contains(t, a.failure(), "CONSUL_HTTP_TOKEN_PATH", tokenPath, "is empty")
 
 	a.world.Store.Put(tokenPath, "token-that-may-read\n")
 	contains(t, a.failure(), "Permission denied", "write")

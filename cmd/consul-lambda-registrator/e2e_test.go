@@ -7,19 +7,15 @@ package main_test
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/consul-lambda/consul-lambda/internal/lab"
 	"github.com/consul-lambda/consul-lambda/internal/lab/controlsim"
+	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/lambdasim"
 	"github.com/consul-lambda/consul-lambda/mesh"
 )
@@ -31,35 +27,12 @@ import (
 // patience bounds whatever should happen soon.
 const patience = time.Minute
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if built.dir != "" {
-			_ = os.RemoveAll(built.dir)
-		}
-		os.Exit(code)
-	}))
-}
+func TestMain(m *testing.M) { labtest.Main(m, 0) }
 
-// built are the programs, made once for the test process.
-var built struct {
-	once     sync.Once
-	dir      string
-	programs lab.Programs
-	err      error
-}
-
-// programs builds what is shipped; with CONSUL_LAMBDA_E2E_RACE=1 the registrator has the race detector.
+// programs builds what is shipped, or the registrator with the race detector.
 func programs(t testing.TB) lab.Programs {
 	t.Helper()
-	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "consul-lambda-e2e-"); built.err == nil {
-			opts := lab.BuildOptions{Race: os.Getenv("CONSUL_LAMBDA_E2E_RACE") == "1", Registrator: true}
-			built.programs, built.err = lab.Build(context.Background(), built.dir, opts)
-		}
-	})
-	ok(t, built.err)
-	return built.programs
+	return labtest.Programs(t, lab.BuildOptions{Race: labtest.Race(), Registrator: true})
 }
 
 func ok(t testing.TB, err error) {

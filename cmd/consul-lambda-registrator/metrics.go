@@ -42,8 +42,8 @@ func (h *handler) measure(f finished) {
 func (f finished) record() emf.Record {
 	r := f.result
 	full := 0
-	if len(f.scope.Functions) == 0 && !errors.Is(f.err, registrator.ErrObserve) && !errors.Is(f.err, registrator.ErrOwner) {
-		full = 1 // with failures or without: it went through
+	if len(f.scope.Functions) == 0 && !r.Partial && !errors.Is(f.err, registrator.ErrObserve) && !errors.Is(f.err, registrator.ErrOwner) {
+		full = 1 // with failures or without: it looked at everything and went through
 	}
 	count := func(name string, n int) emf.Metric {
 		return emf.Metric{Name: name, Unit: emf.Count, Values: []float64{float64(n)}}

@@ -49,7 +49,7 @@ The steps, each of which is checked:
 The exit status is 0 if all of them went as they should. Times depend on the machine and are not a benchmark.`),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object at the end, for machines, and nothing else"},
-			&cli.StringFlag{Name: "bin", Usage: "where consul-lambda-extension, consul-lambda-registrator and mesh-function are", DefaultText: "beside this program"},
+			binFlag(),
 		},
 		Action: runDemo,
 	}
@@ -59,28 +59,36 @@ The exit status is 0 if all of them went as they should. Times depend on the mac
 const stepLimit = 30 * time.Second
 
 func runDemo(ctx context.Context, cmd *cli.Command) error {
-	dir, err := programsDir(cmd.String("bin"))
+	programs, err := findPrograms(cmd)
 	if err != nil {
 		return err
-	}
-	programs, err := lab.FindPrograms(dir)
-	if err != nil {
-		return fmt.Errorf("%w; run make build first, or say --bin where they are", err)
 	}
 	t := newTranscript(cmd.Root().Writer, cmd.Bool("json"))
 	return t.end(tellDemo(ctx, t, programs))
 }
 
-// programsDir returns dir, or the folder of this program.
-func programsDir(dir string) (string, error) {
-	if dir != "" {
-		return dir, nil
+// binFlag is for [findPrograms].
+func binFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "bin", Usage: "where consul-lambda-extension, consul-lambda-registrator and mesh-function are", DefaultText: "beside this program",
 	}
-	self, err := os.Executable()
+}
+
+// findPrograms finds them where the flag says, or in the folder of this program.
+func findPrograms(cmd *cli.Command) (lab.Programs, error) {
+	dir := cmd.String("bin")
+	if dir == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return lab.Programs{}, fmt.Errorf("looking for this program's folder: %w", err)
+		}
+		dir = filepath.Dir(self)
+	}
+	programs, err := lab.FindPrograms(dir)
 	if err != nil {
-		return "", fmt.Errorf("looking for this program's folder: %w", err)
+		return lab.Programs{}, fmt.Errorf("%w; run make build first, or say --bin where they are", err)
 	}
-	return filepath.Dir(self), nil
+	return programs, nil
 }
 
 // tellDemo makes a world, tells the steps up to the first that fails, and ends the world.

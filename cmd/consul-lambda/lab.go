@@ -46,7 +46,7 @@ lab, by the events of tags that the AWS CLI changes; one that is started by hand
 What stands in for what is said in "consul-lambda demo --help". The gateway is not Envoy, and the credentials are of no use elsewhere.`),
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "break", Usage: "do `FAULT` to the world, once it is well"},
-			&cli.StringFlag{Name: "bin", Usage: "where the other programs are", DefaultText: "beside this program"},
+			binFlag(),
 		},
 		Action: runLab,
 	}
@@ -65,13 +65,9 @@ func runLab(ctx context.Context, cmd *cli.Command) error {
 			return err
 		}
 	}
-	dir, err := programsDir(cmd.String("bin"))
+	programs, err := findPrograms(cmd)
 	if err != nil {
 		return err
-	}
-	programs, err := lab.FindPrograms(dir)
-	if err != nil {
-		return fmt.Errorf("%w; run make build first, or say --bin where they are", err)
 	}
 	root := cmd.Root()
 	events := &eventLog{w: root.ErrWriter, paint: painterFor(root.ErrWriter)}

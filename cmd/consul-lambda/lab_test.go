@@ -19,21 +19,8 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/doctor"
 	"github.com/consul-lambda/consul-lambda/internal/lab"
+	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
 )
-
-// programs are built once, all of them.
-var programs = sync.OnceValues(func() (lab.Programs, error) {
-	p, err := lab.Build(context.Background(), buildDir, lab.BuildOptions{})
-	if err != nil {
-		return p, err
-	}
-	registrator, err := lab.Build(context.Background(), buildDir, lab.BuildOptions{Registrator: true})
-	p.Registrator = registrator.Registrator
-	return p, err
-})
-
-// buildDir is TestMain's.
-var buildDir string
 
 func builtPrograms(t testing.TB) lab.Programs {
 	t.Helper()
@@ -43,11 +30,7 @@ func builtPrograms(t testing.TB) lab.Programs {
 	if testing.Short() {
 		t.Skip("builds and runs programs")
 	}
-	p, err := programs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return labtest.All(t)
 }
 
 // liveTestLab runs the lab until the test ends, and puts its environment into that of the process. It returns what is told.

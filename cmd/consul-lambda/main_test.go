@@ -17,6 +17,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
+
+	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
 )
 
 func TestMain(m *testing.M) {
@@ -27,13 +29,7 @@ func TestMain(m *testing.M) {
 type leakless struct{ tests *testing.M }
 
 func (l leakless) Run() int {
-	dir, err := os.MkdirTemp("", "consul-lambda-test")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	buildDir = dir
+	defer labtest.Remove()
 	code := l.tests.Run()
 	if err := goleak.Find(); code == 0 && err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -154,7 +154,10 @@ func (p *Parts) readSecrets(ctx context.Context) (now secrets, err error) {
 			err = errors.Join(err, fmt.Errorf("%s: %w", secret.variable, fetchErr))
 			continue
 		}
-		*secret.value = strings.TrimSpace(string(value))
+		if *secret.value = strings.TrimSpace(string(value)); *secret.value == "" {
+			// Without it the client would take the environment's token, or none, and be somebody else (G5).
+			err = errors.Join(err, fmt.Errorf("%s: parameter %s is empty: want what the variable is named for", secret.variable, secret.path))
+		}
 	}
 	return now, err
 }

@@ -66,14 +66,18 @@ func (c *Client) Services(ctx context.Context, r registrator.Realm, node string)
 			Index: s.ModifyIndex,
 		})
 	}
-	return registrator.Node{Name: node, Meta: list.Node.Meta, Index: list.Node.ModifyIndex}, instances, nil
+	return registrator.Node{Name: node, Meta: list.Node.Meta, Index: list.Node.ModifyIndex, Datacenter: list.Node.Datacenter}, instances, nil
 }
 
-// Elsewhere says whether a service of that name is on another node. An answer that the token may see only a part of is an error.
-func (c *Client) Elsewhere(ctx context.Context, key registrator.Key, node string) (bool, error) {
+// Elsewhere lists the instances of a service of that name on other nodes. An answer without any, of which the token may see only a part,
+// is an error.
+func (c *Client) Elsewhere(ctx context.Context, key registrator.Key, node string) ([]registrator.Namesake, error) {
 	name := key.Service.Name()
 	op := operation{name: "looking for service", on: name, rule: `node_prefix "" { policy = "read" } and ` + serviceRule(name, "read")}
-	var on []struct{ Node string }
+	var on []struct {
+		Node        string
+		ServiceMeta map[string]string
+	}
 	var meta *api.QueryMeta
 	err := c.do(ctx, op, func(ctx context.Context) (err error) {
 		on = nil
@@ -81,17 +85,18 @@ func (c *Client) Elsewhere(ctx context.Context, key registrator.Key, node string
 		return err
 	})
 	if err != nil {
-		return false, err
+		return nil, err
 	}
+	var found []registrator.Namesake
 	for _, n := range on {
 		if !strings.EqualFold(n.Node, node) { // Consul's names are one whatever their case
-			return true, nil
+			found = append(found, registrator.Namesake{Node: n.Node, Meta: n.ServiceMeta})
 		}
 	}
-	if meta.ResultsFilteredByACLs {
-		return false, op.failed(ctx, 1, api.StatusError{Code: 403, Body: "the result was filtered"})
+	if len(found) == 0 && meta.ResultsFilteredByACLs {
+		return nil, op.failed(ctx, 1, api.StatusError{Code: 403, Body: "the result was filtered"})
 	}
-	return false, nil
+	return found, nil
 }
 
 // PutNode creates or changes the node. Its address and ID, which others may have set, stay.

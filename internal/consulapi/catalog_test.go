@@ -154,14 +154,15 @@ func TestElsewhereLooksAtOtherNodesOnly(t *testing.T) {
 	key := registrator.Key{Service: service(t, "fn")}
 	for _, step := range []struct {
 		on   string
-		want bool
-	}{{"", false}, {node, false}, {"vm-1", true}} {
+		want int
+	}{{"", 0}, {node, 0}, {"vm-1", 1}} {
 		if step.on != "" {
-			if err := srv.PutService(consulsim.Service{Node: step.on, ID: "fn", Name: "fn"}); err != nil {
+			if err := srv.PutService(consulsim.Service{Node: step.on, ID: "fn", Name: "fn", Meta: map[string]string{"of": step.on}}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if got, err := c.Elsewhere(t.Context(), key, "LAMBDAS"); got != step.want || err != nil {
+		got, err := c.Elsewhere(t.Context(), key, "LAMBDAS")
+		if len(got) != step.want || err != nil || step.want > 0 && (got[0].Node != "vm-1" || got[0].Meta["of"] != "vm-1") {
 			t.Errorf("with %q: %v, %v", step.on, got, err)
 		}
 	}

@@ -5,10 +5,13 @@ package consulapi
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/consul/api"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulsim"
 	"github.com/consul-lambda/consul-lambda/registrator"
@@ -151,5 +154,15 @@ func TestAnAgentThatMayNotBeReadIsSaid(t *testing.T) {
 	c := open(t, start(t, cfg).Addr(), Config{Token: "services", Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if list := must[[]string](t)(c.Datacenters(t.Context())); len(list) != 2 || !strings.Contains(log.String(), "agent_prefix") {
 		t.Errorf("%v, log %s", list, &log)
+	}
+}
+
+// G6: an entry on which a router builds is told apart from all else that Consul refuses.
+func TestARefusalForARouterIsToldApart(t *testing.T) {
+	t.Parallel()
+	refused := api.StatusError{Code: 500, Body: `discovery chain "fn" uses a protocol "tcp" that does not permit advanced routing or splitting behavior`}
+	checkError(t, operation{}.answered(refused), registrator.ErrInUse, "advanced routing")
+	if err := (operation{}).answered(api.StatusError{Code: 500, Body: "rpc error"}); errors.Is(err, registrator.ErrInUse) {
+		t.Error(err)
 	}
 }

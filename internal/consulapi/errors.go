@@ -32,6 +32,9 @@ const (
 	noLeaderText = "No cluster leader"
 	// notReadyText is answered with status 500 by a leader that has not caught up yet (agent/structs/errors.go).
 	notReadyText = "Not ready to serve consistent reads"
+	// routedText is answered with status 500 to a change of service-defaults that a router or splitter does not allow
+	// (agent/consul/discoverychain/compile.go).
+	routedText = "does not permit advanced routing"
 	// noPeeringText is answered with status 500 where peering is off (agent/rpc/peering/service.go).
 	noPeeringText = "peering must be enabled"
 )
@@ -110,6 +113,9 @@ func (op operation) answered(status api.StatusError) error {
 		return fmt.Errorf("%w: the token needs %s (%s)", registrator.ErrDenied, op.rule, message)
 	case status.Code == http.StatusConflict && strings.Contains(message, staleText):
 		return fmt.Errorf("%w (%s)", registrator.ErrConflict, message)
+	}
+	if strings.Contains(message, routedText) {
+		return fmt.Errorf("%w (%s)", registrator.ErrInUse, message)
 	}
 	return fmt.Errorf("HTTP status %d: %s", status.Code, message)
 }

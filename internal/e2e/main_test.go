@@ -5,42 +5,20 @@ package e2e_test
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
-	"github.com/consul-lambda/consul-lambda/internal/lab"
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
+	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
 )
 
 // patience bounds whatever should happen soon. Consul spreads new leaves over 30 s when its root changes.
 const patience = 45 * time.Second
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if !isSet("test.parallel") {
-		// Most of these tests wait most of the time, for elections and for gossip.
-		_ = flag.Set("test.parallel", "4")
-	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if built.dir != "" {
-			_ = os.RemoveAll(built.dir)
-		}
-		os.Exit(code)
-	}))
-}
-
-func isSet(name string) (set bool) {
-	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
-	return set
-}
+// Most of these tests wait most of the time, for elections and for gossip.
+func TestMain(m *testing.M) { labtest.Main(m, 4) }
 
 // root is the repository's, as seen from here.
 var root = filepath.Join("..", "..")
@@ -57,35 +35,6 @@ func binary(t testing.TB) string {
 	}
 	ok(t, err)
 	return path
-}
-
-// built are the programs of the product, made once for the test process.
-var built struct {
-	once sync.Once
-	dir  string
-	err  error
-
-	lab.Programs
-	registrator string
-}
-
-func programs(t testing.TB) {
-	t.Helper()
-	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "consul-lambda-e2e-"); built.err != nil {
-			return
-		}
-		if built.Programs, built.err = lab.Build(context.Background(), built.dir, lab.BuildOptions{}); built.err != nil {
-			return
-		}
-		built.registrator = filepath.Join(built.dir, "consul-lambda-registrator")
-		cmd := exec.CommandContext(context.Background(), "go", "build", "-buildvcs=false", "-o", built.registrator, "./cmd/consul-lambda-registrator")
-		cmd.Dir = root
-		if out, err := cmd.CombinedOutput(); err != nil {
-			built.err = fmt.Errorf("building the registrator: %w\n%s", err, out)
-		}
-	})
-	ok(t, built.err)
 }
 
 // eventually asks until what says nil.

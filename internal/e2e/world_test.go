@@ -18,6 +18,7 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
 	"github.com/consul-lambda/consul-lambda/internal/lab/controlsim"
+	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/lambdasim"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
 	"github.com/consul-lambda/consul-lambda/internal/lab/ssmsim"
@@ -64,7 +65,7 @@ func newWorld(t testing.TB, config consulproc.Config) *world {
 func startConsul(t testing.TB, config consulproc.Config) *consulproc.Server {
 	t.Helper()
 	config.Binary, config.Dir = binary(t), t.TempDir()
-	programs(t)
+	_ = labtest.All(t) // before Consul runs: a build takes longer than what waits for it
 	server, err := consulproc.Start(t.Context(), config)
 	ok(t, err)
 	t.Cleanup(func() { ok(t, server.Close()) })
@@ -146,7 +147,7 @@ func (w *world) registrator(t testing.TB, changes env) aRegistrator {
 	variables["AWS_ENDPOINT_URL_SSM"] = w.store.URL()
 	maps.Copy(variables, changes)
 	return aRegistrator{w.start(t, lambdasim.Function{
-		Name: "consul-lambda-registrator", Bootstrap: built.registrator, Timeout: 2 * patience, Env: variables,
+		Name: "consul-lambda-registrator", Bootstrap: labtest.All(t).Registrator, Timeout: 2 * patience, Env: variables,
 	})}
 }
 
@@ -269,8 +270,9 @@ func (w *world) function(t testing.TB, name, upstreams string, changes env) aFun
 		"AWS_ENDPOINT_URL_SSM":         w.store.URL(),
 	}
 	maps.Copy(variables, changes)
+	programs := labtest.All(t)
 	f.Sandbox = w.start(t, lambdasim.Function{
-		Name: name, Bootstrap: built.Function, Extensions: []string{built.Extension}, Timeout: 2 * patience, Env: variables,
+		Name: name, Bootstrap: programs.Function, Extensions: []string{programs.Extension}, Timeout: 2 * patience, Env: variables,
 	})
 	return f
 }

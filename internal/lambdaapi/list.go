@@ -27,13 +27,11 @@ const (
 	mostAny = 50
 	// parallel reads keep a rate of 33/s busy at up to half a second each.
 	parallel = 16
-	// leastLeft is the time before the deadline below which no further page is begun.
-	leastLeft = time.Second
 )
 
 // List gives all functions with the tag that enables, in a page for each 100 of them. Where the role may not use the tagging API it
-// looks at functions of any kind instead, 50 a page, from the cursor on and as far as ctx's deadline allows: at least one page, or
-// an error. A cursor of a look that has been overtaken by a permitted tagging API is ignored.
+// looks at functions of any kind instead, 50 a page, from the cursor on, for at most half of the time until ctx's deadline, as what
+// is held already has to be renewed in the rest (G8, G9): at least one page, or an error. A cursor of a look that has been overtaken by a permitted tagging API is ignored.
 func (a *Client) List(ctx context.Context, from string) (registrator.Listing, error) {
 	functions, err := a.listTagged(ctx)
 	switch {
@@ -114,13 +112,17 @@ func (a *Client) taggedPage(ctx context.Context, token string) (*resourcegroupst
 	return out, nil
 }
 
-// listAny looks at all functions from a marker on. It stops between pages when what is left until the deadline may not do for
-// another one.
+// listAny looks at all functions from a marker on. It stops between pages when another one might end in the second half of the time
+// until the deadline.
 func (a *Client) listAny(ctx context.Context, from string) (registrator.Listing, error) {
 	var (
 		listing = registrator.Listing{Next: from}
 		longest time.Duration // of a page
+		end     time.Time     // zero: none
 	)
+	if deadline, ok := ctx.Deadline(); ok {
+		end = time.Now().Add(time.Until(deadline) / 2)
+	}
 	for {
 		start := time.Now()
 		page, next, err := a.anyPage(ctx, listing.Next)
@@ -141,8 +143,8 @@ func (a *Client) listAny(ctx context.Context, from string) (registrator.Listing,
 		if listing.Next = next; next == "" {
 			return listing, nil
 		}
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < max(leastLeft, 2*longest) {
-			a.log.Info("look at functions stopped before its deadline", "functions", len(listing.Functions))
+		if !end.IsZero() && time.Until(end) < longest {
+			a.log.Info("look at functions stopped to leave time for the rest", "functions", len(listing.Functions))
 			return listing, nil
 		}
 	}

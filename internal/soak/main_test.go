@@ -3,50 +3,19 @@
 package main
 
 import (
-	"context"
-	"flag"
-	"os"
-	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/consul-lambda/consul-lambda/internal/lab"
+	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
 )
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	set := false
-	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })
-	if !set {
-		_ = flag.Set("test.parallel", "40") // a row of the matrix waits most of the time
-	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if built.dir != "" {
-			_ = os.RemoveAll(built.dir)
-		}
-		os.Exit(code)
-	}))
-}
-
-// built are the programs, made once for the test process.
-var built struct {
-	once     sync.Once
-	dir      string
-	programs lab.Programs
-	err      error
-}
+// A row of the matrix waits most of the time.
+func TestMain(m *testing.M) { labtest.Main(m, 40) }
 
 func programs(t testing.TB) lab.Programs {
 	t.Helper()
-	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "consul-lambda-soak-"); built.err == nil {
-			built.programs, built.err = lab.Build(context.Background(), built.dir, lab.BuildOptions{})
-		}
-	})
-	ok(t, built.err)
-	return built.programs
+	return labtest.Programs(t, lab.BuildOptions{})
 }
 
 func ok(t testing.TB, err error) {

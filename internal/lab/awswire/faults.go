@@ -5,11 +5,12 @@ package awswire
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/consul-lambda/consul-lambda/internal/lab/simhttp"
 )
 
 // A Fault replaces the answer to a request. The functions of this package make
@@ -49,14 +50,8 @@ func Raw(status int, contentType, body string) Fault {
 // Release (it is then answered as usual), Close, or the client leaves.
 func Hang() Fault {
 	return Fault{func(x *Exchange) {
-		x.s.mu.Lock()
-		gate := x.s.gate
-		x.s.mu.Unlock()
-		select {
-		case <-gate:
+		if x.s.http.Hang(x.r) {
 			x.answer()
-		case <-x.r.Context().Done():
-		case <-x.s.done:
 		}
 	}}
 }
@@ -70,7 +65,7 @@ func Truncate() Fault {
 			x.write(r)
 			return
 		}
-		conn := x.hijack()
+		conn := simhttp.Hijack(x.w)
 		if conn == nil {
 			return
 		}
@@ -89,26 +84,7 @@ func Truncate() Fault {
 
 // Reset answers with a TCP reset. What was asked is not done. Go's HTTP client tries again by itself where the
 // connection had carried an earlier request, so that it takes two to fail a call.
-func Reset() Fault {
-	return Fault{func(x *Exchange) {
-		conn := x.hijack()
-		if conn == nil {
-			return
-		}
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // unsent and unread data are dropped: RST
-		}
-		_ = conn.Close()
-	}}
-}
-
-func (x *Exchange) hijack() net.Conn {
-	conn, _, err := http.NewResponseController(x.w).Hijack()
-	if err != nil {
-		return nil
-	}
-	return conn
-}
+func Reset() Fault { return Fault{func(x *Exchange) { simhttp.Reset(x.w) }} }
 
 // A Target says which requests a fault hits: those that have all that is set. The zero value is all of them, for good.
 type Target struct {
@@ -184,12 +160,7 @@ func (s *Server) Heal() {
 }
 
 // Release lets every hung request go on.
-func (s *Server) Release() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.gate)
-	s.gate = make(chan struct{})
-}
+func (s *Server) Release() { s.http.Release() }
 
 // SetLatency delays each answer for op by d, or of all operations that have no
 // delay of their own if op is "". Zero or less takes the delay away.

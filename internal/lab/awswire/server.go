@@ -3,16 +3,14 @@
 package awswire
 
 import (
-	"cmp"
-	"context"
 	"fmt"
 	"io"
-	"log"
-	"net"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/consul-lambda/consul-lambda/internal/lab/simhttp"
 )
 
 // maxBody bounds a request. The largest legal one that any service here takes, a PutParameter of 8,192 bytes with every
@@ -56,72 +54,42 @@ type Request struct {
 // A Server answers for the services of one account in one region. All its methods may be called at any time from any
 // goroutine.
 type Server struct {
-	account   Account
-	read      func(r *http.Request, body []byte) Request
-	listener  net.Listener
-	http      *http.Server
-	served    chan struct{}  // closed when the accept loop has ended
-	done      chan struct{}  // closed by Close
-	handlers  sync.WaitGroup // requests being answered
-	closeOnce sync.Once
+	account Account
+	read    func(r *http.Request, body []byte) Request
+	http    *simhttp.Server
 
 	mu         sync.Mutex
-	closed     bool
 	calls      []Call
 	flying     map[string]int           // requests under way, by operation, "" for all
 	peak       map[string]int           // the highest that flying has been
 	latency    map[string]time.Duration // by operation, "" for all
 	faults     []*plannedFault
-	gate       chan struct{} // closed and replaced by Release
-	principals []Principal   // empty: anybody
+	principals []Principal // empty: anybody
 }
 
 // Start listens and serves until Close.
 func Start(cfg Config) (*Server, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", cmp.Or(cfg.Addr, "127.0.0.1:0"))
+	srv, err := simhttp.Listen(cfg.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
 	}
 	s := &Server{
-		account:  cfg.Account.Resolve(),
-		read:     cfg.Read,
-		listener: l,
-		served:   make(chan struct{}),
-		done:     make(chan struct{}),
-		flying:   make(map[string]int),
-		peak:     make(map[string]int),
-		latency:  make(map[string]time.Duration),
-		gate:     make(chan struct{}),
+		account: cfg.Account.Resolve(),
+		read:    cfg.Read,
+		http:    srv,
+		flying:  make(map[string]int),
+		peak:    make(map[string]int),
+		latency: make(map[string]time.Duration),
 	}
-	s.http = &http.Server{
-		Handler:           http.HandlerFunc(s.serveHTTP),
-		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          log.New(io.Discard, "", 0),
-	}
-	go s.serve()
+	srv.Serve(http.HandlerFunc(s.serveHTTP))
 	return s, nil
 }
 
-func (s *Server) serve() {
-	defer close(s.served)
-	_ = s.http.Serve(s.listener) // always http.ErrServerClosed, from Close
-}
-
 // URL is the server's endpoint, for AWS_ENDPOINT_URL_ and the service's name.
-func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+func (s *Server) URL() string { return "http://" + s.http.Addr() }
 
 // Close ends every connection and waits for the server's goroutines.
-func (s *Server) Close() {
-	s.closeOnce.Do(func() {
-		s.mu.Lock()
-		s.closed = true
-		s.mu.Unlock()
-		_ = s.http.Close() // first, so that nobody who wakes up can still answer
-		close(s.done)
-	})
-	<-s.served
-	s.handlers.Wait()
-}
+func (s *Server) Close() { s.http.Close() }
 
 // An Exchange is one request and the way to answer it, as faults see them.
 type Exchange struct {
@@ -135,11 +103,6 @@ type Exchange struct {
 }
 
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	if !s.enter() {
-		panic(http.ErrAbortHandler) // a plain return would be an empty answer
-	}
-	defer s.handlers.Done()
-
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		return // the client gave up, or sent what no client sends
@@ -148,7 +111,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	x.Call = Call{Op: x.Op, Name: x.Name, At: time.Now(), AccessKeyID: accessKeyID(r), RemoteAddr: r.RemoteAddr}
 	fault, latency := s.record(x)
 	defer s.gave(x.Op)
-	if !x.sleep(latency) {
+	if !s.http.Sleep(r, latency) {
 		return
 	}
 	switch {
@@ -159,18 +122,6 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		x.answer()
 	}
-}
-
-// enter counts a handler in, unless the server is closing: WaitGroup.Add must
-// not race with Close's Wait.
-func (s *Server) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.handlers.Add(1)
-	return true
 }
 
 // record notes the call and decides what happens to it.
@@ -221,20 +172,4 @@ func (x *Exchange) write(r response) {
 	}
 	x.w.WriteHeader(r.status)
 	_, _ = x.w.Write(r.body) // the client may be gone; there is nobody to tell
-}
-
-// sleep waits for d. It returns false if the client or the server left.
-func (x *Exchange) sleep(d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-x.r.Context().Done():
-	case <-x.s.done:
-	}
-	return false
 }

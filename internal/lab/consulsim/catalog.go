@@ -468,11 +468,7 @@ func (x *exchange) read(scoped func() (scope, error)) (*store, scope, authorizer
 	if err != nil {
 		return nil, sc, authorizer{}, err
 	}
-	st, err := x.store()
-	if err != nil {
-		return nil, sc, authorizer{}, err
-	}
-	a, err := x.authorize()
+	st, a, err := x.access()
 	if err != nil {
 		return nil, sc, authorizer{}, err
 	}

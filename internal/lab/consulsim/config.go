@@ -134,11 +134,7 @@ func (x *exchange) configList() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := x.store()
-	if err != nil {
-		return nil, err
-	}
-	a, err := x.authorize()
+	st, a, err := x.access()
 	if err != nil {
 		return nil, err
 	}
@@ -174,11 +170,7 @@ func (x *exchange) configGet() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := x.store()
-	if err != nil {
-		return nil, err
-	}
-	a, err := x.authorize()
+	st, a, err := x.access()
 	if err != nil {
 		return nil, err
 	}
@@ -232,10 +224,7 @@ func (x *exchange) configSet() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := x.store(); err != nil {
-		return nil, err
-	}
-	a, err := x.authorize()
+	_, a, err := x.access()
 	if err != nil {
 		return nil, err
 	}
@@ -457,10 +446,7 @@ func (x *exchange) configDelete() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := x.store(); err != nil {
-		return nil, err
-	}
-	a, err := x.authorize()
+	_, a, err := x.access()
 	if err != nil {
 		return nil, err
 	}

@@ -4,10 +4,11 @@ package consulsim
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/consul-lambda/consul-lambda/internal/lab/simhttp"
 )
 
 // A Fault replaces the answer to a request. The functions of this package make
@@ -34,14 +35,8 @@ func PermissionDenied() Fault { return Status(http.StatusForbidden, denied.text)
 // Release (it is then answered as usual), Close, or the client leaves.
 func Hang() Fault {
 	return Fault{func(x *exchange) {
-		x.s.mu.Lock()
-		gate := x.s.plan.gate
-		x.s.mu.Unlock()
-		select {
-		case <-gate:
+		if x.s.http.Hang(x.r) {
 			x.send(x.outcome())
-		case <-x.r.Context().Done():
-		case <-x.s.done:
 		}
 	}}
 }
@@ -51,7 +46,7 @@ func Hang() Fault {
 func Cut() Fault {
 	return Fault{func(x *exchange) {
 		out := x.outcome()
-		conn := x.hijack()
+		conn := simhttp.Hijack(x.w)
 		if conn == nil {
 			return
 		}
@@ -62,34 +57,15 @@ func Cut() Fault {
 }
 
 // Reset answers with a TCP reset, and does nothing.
-func Reset() Fault { return Fault{(*exchange).reset} }
+func Reset() Fault { return Fault{func(x *exchange) { simhttp.Reset(x.w) }} }
 
 // ResetAfter does what was asked and answers with a TCP reset: the client
 // cannot know.
 func ResetAfter() Fault {
 	return Fault{func(x *exchange) {
 		x.outcome()
-		x.reset()
+		simhttp.Reset(x.w)
 	}}
-}
-
-func (x *exchange) reset() {
-	conn := x.hijack()
-	if conn == nil {
-		return
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // unsent and unread data are dropped: RST
-	}
-	_ = conn.Close()
-}
-
-func (x *exchange) hijack() net.Conn {
-	conn, _, err := http.NewResponseController(x.w).Hijack()
-	if err != nil {
-		return nil
-	}
-	return conn
 }
 
 // Call is one request as it arrived. Tokens and values are not part of it.
@@ -114,7 +90,6 @@ type plan struct {
 	latency map[string]time.Duration // by operation, "" for all
 	faults  []*plannedFault
 	at      map[int]Fault // by the number of the call, from 1
-	gate    chan struct{} // closed and replaced by Release
 }
 
 type plannedFault struct {
@@ -124,7 +99,7 @@ type plannedFault struct {
 }
 
 func newPlan() plan {
-	return plan{latency: make(map[string]time.Duration), at: make(map[int]Fault), gate: make(chan struct{})}
+	return plan{latency: make(map[string]time.Duration), at: make(map[int]Fault)}
 }
 
 // FailNext applies f to the next n requests for op, or for any operation if op
@@ -168,12 +143,7 @@ func (s *Server) Heal() {
 }
 
 // Release lets every hung request go on.
-func (s *Server) Release() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.plan.gate)
-	s.plan.gate = make(chan struct{})
-}
+func (s *Server) Release() { s.http.Release() }
 
 // SetLatency delays each answer for op by d, or of all operations that have no
 // delay of their own if op is "". Zero or less takes the delay away.

@@ -42,10 +42,7 @@ func (x *exchange) kvRequest() (q kvRequest, err error) {
 	if q.scope, err = x.oneScope(); err != nil {
 		return q, err
 	}
-	if q.st, err = x.store(); err != nil {
-		return q, err
-	}
-	if q.auth, err = x.authorize(); err != nil {
+	if q.st, q.auth, err = x.access(); err != nil {
 		return q, err
 	}
 	q.key = x.r.PathValue("name")

@@ -92,11 +92,7 @@ func (x *exchange) peeringsRead() (*store, scope, error) {
 	if err != nil {
 		return nil, sc, err
 	}
-	st, err := x.store()
-	if err != nil {
-		return nil, sc, err
-	}
-	a, err := x.authorize()
+	st, a, err := x.access()
 	if err != nil {
 		return nil, sc, err
 	}

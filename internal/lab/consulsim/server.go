@@ -4,13 +4,10 @@ package consulsim
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/internal/lab/simhttp"
 )
 
 const (
@@ -64,17 +62,11 @@ type Config struct {
 // A Server is one Consul address. All its methods may be called at any time
 // from any goroutine.
 type Server struct {
-	cfg       Config // with defaults resolved; not changed after Start
-	listener  net.Listener
-	http      *http.Server
-	served    chan struct{}  // closed when the accept loop has ended
-	done      chan struct{}  // closed by Close
-	handlers  sync.WaitGroup // requests being answered
-	closeOnce sync.Once
-	csr       *rate.Limiter // nil: unlimited
+	cfg  Config // with defaults resolved; not changed after Start
+	http *simhttp.Server
+	csr  *rate.Limiter // nil: unlimited
 
 	mu     sync.Mutex
-	closed bool
 	stores []*store // one for each of cfg.Datacenters
 	roots  rootList
 	leaves []leafCache // one for each of cfg.Servers
@@ -106,17 +98,15 @@ func Start(cfg Config) (*Server, error) {
 	cfg.Servers = max(cfg.Servers, 1)
 	cfg.Tokens = slices.Clone(cfg.Tokens)
 
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", cmp.Or(cfg.Addr, "127.0.0.1:0"))
+	srv, err := simhttp.Listen(cfg.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("starting consul: %w", err)
 	}
 	s := &Server{
-		cfg:      cfg,
-		listener: l,
-		served:   make(chan struct{}),
-		done:     make(chan struct{}),
-		leaves:   make([]leafCache, cfg.Servers),
-		plan:     newPlan(),
+		cfg:    cfg,
+		http:   srv,
+		leaves: make([]leafCache, cfg.Servers),
+		plan:   newPlan(),
 	}
 	if cfg.CSRPerSecond > 0 {
 		s.csr = rate.NewLimiter(rate.Limit(cfg.CSRPerSecond), 1)
@@ -127,51 +117,19 @@ func Start(cfg Config) (*Server, error) {
 	for _, dc := range cfg.Datacenters {
 		s.stores = append(s.stores, s.newStore(dc))
 	}
-	s.http = &http.Server{
-		Handler:           s.mux(),
-		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          log.New(io.Discard, "", 0),
-	}
-	go s.serve()
+	srv.Serve(s.mux())
 	return s, nil
 }
 
-func (s *Server) serve() {
-	defer close(s.served)
-	_ = s.http.Serve(s.listener) // always http.ErrServerClosed, from Close
-}
-
 // Addr is the server's host and port, for CONSUL_HTTP_ADDR.
-func (s *Server) Addr() string { return s.listener.Addr().String() }
+func (s *Server) Addr() string { return s.http.Addr() }
 
 // CA is the authority behind roots and leaves. Rotate and Prune take effect on
 // the next request, blocked ones included.
 func (s *Server) CA() *meshsim.CA { return s.cfg.CA }
 
 // Close ends every connection and waits for the server's goroutines.
-func (s *Server) Close() {
-	s.closeOnce.Do(func() {
-		s.mu.Lock()
-		s.closed = true
-		s.mu.Unlock()
-		_ = s.http.Close() // first, so that nobody who wakes up can still answer
-		close(s.done)
-	})
-	<-s.served
-	s.handlers.Wait()
-}
-
-// enter counts a handler in, unless the server is closing: WaitGroup.Add must
-// not race with Close's Wait.
-func (s *Server) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.handlers.Add(1)
-	return true
-}
+func (s *Server) Close() { s.http.Close() }
 
 // exchange is one request and the way to answer it.
 type exchange struct {
@@ -216,11 +174,6 @@ func badRequest(format string, args ...any) error {
 }
 
 func (s *Server) serveHTTP(rt *route, w http.ResponseWriter, r *http.Request) {
-	if !s.enter() {
-		panic(http.ErrAbortHandler) // a plain return would be an empty answer
-	}
-	defer s.handlers.Done()
-
 	// One byte more than is allowed, so that an operation can refuse it.
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
@@ -329,20 +282,7 @@ func (x *exchange) filtered(hidden bool) {
 }
 
 // sleep waits for d. It returns false if the client or the server left.
-func (x *exchange) sleep(d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-x.r.Context().Done():
-	case <-x.s.done:
-	}
-	return false
-}
+func (x *exchange) sleep(d time.Duration) bool { return x.s.http.Sleep(x.r, d) }
 
 func marshal(v any) []byte {
 	b, err := json.Marshal(v)

@@ -156,6 +156,16 @@ func (x *exchange) datacenter() string {
 // store returns the datacenter that the query names.
 func (x *exchange) store() (*store, error) { return x.s.store(x.datacenter()) }
 
+// access returns the datacenter that the query names, and what the request's token may do there.
+func (x *exchange) access() (*store, authorizer, error) {
+	st, err := x.store()
+	if err != nil {
+		return nil, authorizer{}, err
+	}
+	a, err := x.authorize()
+	return st, a, err
+}
+
 // store returns the named datacenter's store, the local one for "".
 func (s *Server) store(datacenter string) (*store, error) {
 	if datacenter == "" {

@@ -61,11 +61,7 @@ func (x *exchange) txn() (any, error) {
 		return nil, &failure{http.StatusRequestEntityTooLarge,
 			failed("Transaction contains too many operations (%d > %d)", len(ops), maxTxnOps).Error()}
 	}
-	st, err := x.store()
-	if err != nil {
-		return nil, err
-	}
-	a, err := x.authorize()
+	st, a, err := x.access()
 	if err != nil {
 		return nil, err
 	}

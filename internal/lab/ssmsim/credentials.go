@@ -3,15 +3,14 @@
 package ssmsim
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
-	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/consul-lambda/consul-lambda/internal/lab/simhttp"
 )
 
 // Credentials are what the container credentials endpoint hands out.
@@ -26,9 +25,7 @@ type Credentials struct {
 // A CredentialServer answers GET /v2/credentials as the credentials endpoint of
 // a container or of a function restored from a snapshot does.
 type CredentialServer struct {
-	listener net.Listener
-	http     *http.Server
-	served   chan struct{}
+	http *simhttp.Server
 
 	mu    sync.Mutex
 	token string
@@ -39,37 +36,24 @@ type CredentialServer struct {
 // StartCredentials serves creds on loopback to requests whose Authorization
 // header is token (to all if token is ""), until Close.
 func StartCredentials(token string, creds Credentials) (*CredentialServer, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	srv, err := simhttp.Listen("")
 	if err != nil {
 		return nil, fmt.Errorf("starting credentials endpoint: %w", err)
 	}
-	s := &CredentialServer{listener: l, served: make(chan struct{}), token: token, creds: creds}
+	s := &CredentialServer{http: srv, token: token, creds: creds}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v2/credentials", s.serveCredentials)
-	s.http = &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          log.New(io.Discard, "", 0),
-	}
-	go s.serve()
+	srv.Serve(mux)
 	return s, nil
-}
-
-func (s *CredentialServer) serve() {
-	defer close(s.served)
-	_ = s.http.Serve(s.listener) // always http.ErrServerClosed, from Close
 }
 
 // URL is the endpoint, for AWS_CONTAINER_CREDENTIALS_FULL_URI.
 func (s *CredentialServer) URL() string {
-	return "http://" + s.listener.Addr().String() + "/v2/credentials"
+	return "http://" + s.http.Addr() + "/v2/credentials"
 }
 
-// Close ends all connections and waits for the accept loop.
-func (s *CredentialServer) Close() {
-	_ = s.http.Close()
-	<-s.served
-}
+// Close ends all connections and waits for the server's goroutines.
+func (s *CredentialServer) Close() { s.http.Close() }
 
 // Set replaces the token and the credentials.
 func (s *CredentialServer) Set(token string, creds Credentials) {

@@ -24,6 +24,8 @@ module "registrator" {
   kms_key_arn                  = aws_kms_key.documents.arn
   subnet_ids                   = var.subnet_ids
   security_group_ids           = var.registrator_security_group_ids
+
+  reserved_concurrent_executions = 1
 }
 
 module "layer" {

@@ -19,6 +19,8 @@ module "registrator" {
   consul_ca_cert_path    = var.consul_ca_cert_path
   subnet_ids             = var.subnet_ids
   security_group_ids     = var.security_group_ids
+
+  reserved_concurrent_executions = 1
 }
 
 resource "aws_lambda_function" "called" {

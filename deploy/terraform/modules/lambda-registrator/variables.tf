@@ -98,7 +98,7 @@ variable "timeout" {
 }
 
 variable "reserved_concurrent_executions" {
-  description = "Concurrency reserved for the function. -1: none; 1: one run at a time."
+  description = "Concurrency reserved for the function. -1: none, as with the predecessor. 1, one run at a time, is recommended: the cap on deletes then counts the deletes of all events, and no two runs write one document."
   type        = number
   default     = -1
   nullable    = false
