@@ -51,3 +51,40 @@ func TestTheFunctionsLegSendsNoKeepalives(t *testing.T) {
 		t.Error("nothing was dialled")
 	}
 }
+
+// R17: memory is given back when nothing has moved for a while. A function that waits for a dial, or for its first call after
+// a thaw, shall not share its CPU with the collector.
+func TestADialAndAThawAreNoTimeToGiveMemoryBack(t *testing.T) {
+	t.Parallel()
+	s := New(Config{})
+	looks := func(n int) (still int) {
+		for range n {
+			_, still = s.look(false)
+		}
+		return still
+	}
+	if still := looks(3); still != 3 {
+		t.Errorf("%d looks in a row that saw nothing, want 3", still)
+	}
+	if _, still := s.look(true); still != 0 {
+		t.Errorf("%d right after a thaw, want 0", still)
+	}
+	c := newConn(s, &Route{Name: "web"}, nil)
+	defer c.giveUp()
+	if !s.add(c) {
+		t.Fatal("the first connection is one too many")
+	}
+	defer s.remove(c)
+	if still := looks(3); still != 0 {
+		t.Errorf("%d during a dial, want 0", still)
+	}
+	c.established.Store(true)
+	looks(1)
+	c.received.moved.Add(1)
+	if still := looks(1); still != 0 {
+		t.Errorf("%d when a byte has moved, want 0", still)
+	}
+	if still := looks(2); still != 2 {
+		t.Errorf("%d two looks later, want 2", still)
+	}
+}

@@ -426,15 +426,15 @@ func (r *Registrator) again(ctx context.Context, a *applier) *applier {
 	return b
 }
 
-// follow adds what a has done, but not what it left undone of the functions that b has looked at since.
-func (b *applier) follow(a *applier, names []string) {
-	for _, u := range a.undone {
+// follow adds what first has done, but not what it left undone of the functions that a has looked at since.
+func (a *applier) follow(first *applier, names []string) {
+	for _, u := range first.undone {
 		if !slices.Contains(names, u.by) {
-			b.undone = append(b.undone, u)
+			a.undone = append(a.undone, u)
 		}
 	}
-	b.lookAgain = b.lookAgain || a.lookAgain
-	b.result.add(a.result)
+	a.lookAgain = a.lookAgain || first.lookAgain
+	a.result.add(first.result)
 }
 
 // tell puts what was not done into the result.

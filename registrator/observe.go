@@ -471,8 +471,8 @@ func (v *observer) name(ctx context.Context, k Key) {
 		}
 		if err != nil {
 			v.mu.Lock()
-			defer v.mu.Unlock()
 			v.unasked[k.fold()] = err
+			v.mu.Unlock()
 			return
 		}
 		for _, n := range found {

@@ -262,7 +262,7 @@ func (a *applier) summarise() {
 			continue
 		}
 		if left := s.notAfter.Sub(now); a.result.LeafOf == "" || left < a.result.LeafLeft {
-			a.result.LeafLeft, a.result.LeafOf = left, Key(k).String()
+			a.result.LeafLeft, a.result.LeafOf = left, k.String()
 		}
 		if life := s.notAfter.Sub(s.notBefore); shortest == 0 || life < shortest {
 			shortest = life

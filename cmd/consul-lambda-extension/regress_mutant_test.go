@@ -5,12 +5,18 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/certtest"
 	"github.com/consul-lambda/consul-lambda/internal/clock"
+	"github.com/consul-lambda/consul-lambda/internal/clock/clocktest"
+	"github.com/consul-lambda/consul-lambda/internal/extensionenv"
 	"github.com/consul-lambda/consul-lambda/mesh"
 	"github.com/consul-lambda/consul-lambda/proxy"
 	"github.com/consul-lambda/consul-lambda/tlsstate"
@@ -113,3 +119,42 @@ func TestAgesAreAsOfBeforeAFreeze(t *testing.T) {
 type document []byte
 
 func (d document) Fetch(context.Context) ([]byte, error) { return d, nil }
+
+// R14: a thaw is noticed before anything is used, and a read of the store that was under way in the freeze begins again: its
+// answer would be waited for until its timeout.
+func TestAThawThatTheWatchNoticesStartsTheRefreshAgain(t *testing.T) {
+	asked := make(chan time.Time, 100)
+	store := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked <- time.Now()
+		_, _ = io.Copy(io.Discard, r.Body) // else the server does not see the connection's end
+		<-r.Context().Done()
+	}))
+	defer store.Close()
+	environ := []string{
+		"AWS_LAMBDA_RUNTIME_API=127.0.0.1:1", "AWS_LAMBDA_FUNCTION_NAME=fn", "AWS_REGION=eu-central-1",
+		"AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=none", "AWS_ENDPOINT_URL_SSM=" + store.URL,
+		"CONSUL_MESH_GATEWAY_URI=127.0.0.1:1", "CONSUL_EXTENSION_DATA_PREFIX=/mesh", "CONSUL_SERVICE_UPSTREAMS=web:1234",
+	}
+	cfg, err := extensionenv.Parse(environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var skew clocktest.Skew
+	e := &extension{cfg: &cfg, log: slog.New(slog.DiscardHandler), proxy: proxy.New(proxy.Config{})}
+	e.watch.Clock = skew.Now
+	if err := e.serve(environ); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		e.stop()
+		<-e.served
+		e.state.Close()
+	}()
+	<-asked
+	time.Sleep(clock.DefaultInterval) // the watch has begun
+	frozen := time.Now()
+	skew.JumpWall(time.Minute)
+	if again := (<-asked).Sub(frozen); again > 1500*time.Millisecond { // of the 2 s that an answer may take
+		t.Errorf("the store was asked again after %v, want at the next tick of %v", again, clock.DefaultInterval)
+	}
+}
