@@ -32,3 +32,13 @@ func (s *Server) Failing() bool {
 
 // Thaw lets the watch notice what the clock says.
 func (s *Server) Thaw() { s.cfg.Watch.Check() }
+
+// Blocked reports whether a connection is open of which one direction waits for its receiver.
+func (s *Server) Blocked() bool {
+	for _, c := range s.connections() {
+		if c.established.Load() && (c.sent.blocked() || c.received.blocked()) {
+			return true
+		}
+	}
+	return false
+}

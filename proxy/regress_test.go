@@ -188,7 +188,7 @@ func TestASlowReaderOfAHalfClosedConnectionGetsEverything(t *testing.T) {
 						if _, err := io.ReadFull(c, make([]byte, part)); err != nil {
 							t.Fatal(err)
 						}
-						eventually(t, "the stream to fill every buffer on the way", func() bool { return upstreamIsBlockedOrDone(w) })
+						eventually(t, "the stream to fill every buffer on the way", func() bool { return upstreamIsBlockedOrDone(w) && w.Blocked() })
 						w.Sweep()
 						skew.Jump(61 * time.Second)
 						w.Sweep()
