@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/bufpool"
+	"github.com/consul-lambda/consul-lambda/internal/clock"
 )
 
 // conn is one connection of the function, from its accept to the end of both legs. Three goroutines work for it, no more
@@ -51,6 +52,8 @@ type direction struct {
 	ending   atomic.Bool  // its clean end is being passed on, or was
 	ended    atomic.Bool  // no more bytes will move
 	wasReset atomic.Bool  // a write was told that the leg was reset
+
+	waited clock.Instant // the sweep's: when it was last seen to wait for its receiver
 
 	// Written by carry before ended is set, read after.
 	complete bool  // it ended by itself, and its end was passed on

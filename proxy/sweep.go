@@ -169,8 +169,8 @@ func (c *conn) judge(now clock.Instant, ran time.Duration, thawed bool) (Cause, 
 		return CauseAge, true
 	case cfg.IdleTimeout > 0 && silent >= cfg.IdleTimeout:
 		return CauseIdle, true
-	case c.sent.ended.Load() && received >= cfg.HalfCloseTimeout && !c.received.blocked(),
-		c.received.ended.Load() && sent >= cfg.HalfCloseTimeout && !c.sent.blocked():
+	case c.sent.ended.Load() && received >= cfg.HalfCloseTimeout && now.Sub(c.received.blockedAt(now)) >= cfg.HalfCloseTimeout,
+		c.received.ended.Load() && sent >= cfg.HalfCloseTimeout && now.Sub(c.sent.blockedAt(now)) >= cfg.HalfCloseTimeout:
 		return CauseHalfClosed, c.running.Load() > 0
 	case w.inFlight && c.unacknowledged(ran):
 		return CauseUnacknowledged, true
@@ -178,7 +178,15 @@ func (c *conn) judge(now clock.Instant, ran time.Duration, thawed bool) (Cause, 
 	return "", false
 }
 
-// blocked reports whether the direction waits for its receiver, which is slow, and so is not silent.
+// blockedAt returns when the direction was last seen to wait for its receiver, which is slow, and so was not silent: now, if it
+// does. When the receiver goes on, there is a moment in which nothing is queued any more and nothing has moved yet.
+func (d *direction) blockedAt(now clock.Instant) clock.Instant {
+	if d.blocked() {
+		d.waited = now
+	}
+	return d.waited
+}
+
 func (d *direction) blocked() bool { return sendQueue(d.to) > 0 }
 
 // unacknowledged reports whether the upstream leg has had something in flight for ackTimeout without an answer of any
