@@ -5,7 +5,6 @@ package registrator
 import (
 	"fmt"
 	"maps"
-	"strings"
 )
 
 // Policy says which changes of a plan are made. The zero value is Sync.
@@ -20,20 +19,7 @@ const (
 
 var policyNames = [...]string{Sync: "sync", UpsertOnly: "upsert-only", DryRun: "dry-run"}
 
-// ParsePolicy reads "sync", "upsert-only" or "dry-run"; "" is Sync.
-func ParsePolicy(s string) (Policy, error) {
-	for p, name := range policyNames {
-		if s == name {
-			return Policy(p), nil
-		}
-	}
-	if s == "" {
-		return Sync, nil
-	}
-	return 0, fmt.Errorf("policy %q: want %s", s, strings.Join(policyNames[:], ", "))
-}
-
-// String returns the name that ParsePolicy reads.
+// String returns "sync", "upsert-only" or "dry-run".
 func (p Policy) String() string {
 	if p < 0 || int(p) >= len(policyNames) {
 		return fmt.Sprintf("Policy(%d)", int(p))

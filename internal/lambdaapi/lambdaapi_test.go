@@ -54,7 +54,7 @@ func open(t testing.TB, srv *controlsim.Server, cfg Config) *Client {
 // fill adds n functions with the tag that enables, and n without.
 func fill(srv *controlsim.Server, n int) {
 	for i := range n {
-		srv.AddFunction(fmt.Sprintf("on-%04d", i), map[string]string{enabledTag: "true", "team": "shop"})
+		srv.AddFunction(fmt.Sprintf("on-%04d", i), map[string]string{registrator.TagEnabled: "true", "team": "shop"})
 		srv.AddFunction(fmt.Sprintf("plain-%04d", i), map[string]string{"team": "shop"})
 	}
 }
@@ -147,7 +147,7 @@ func TestListFallsBackWhereTheTaggingAPIIsNotPermitted(t *testing.T) {
 	c := open(t, srv, Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	for range 2 {
 		l, err := c.List(t.Context(), "")
-		if got := names(l.Functions); err != nil || len(got) != 120 || got["on-0001"][enabledTag] != "true" || l.Next != "" {
+		if got := names(l.Functions); err != nil || len(got) != 120 || got["on-0001"][registrator.TagEnabled] != "true" || l.Next != "" {
 			t.Fatalf("%d functions, next %q, %v", len(got), l.Next, err)
 		}
 	}
@@ -229,10 +229,10 @@ func TestTheFallbackFailsWhenAFunctionCannotBeRead(t *testing.T) {
 func TestGetReadsAFunctionAnew(t *testing.T) {
 	t.Parallel()
 	srv := start(t, controlsim.Config{})
-	srv.AddFunction("fn", map[string]string{enabledTag: "true"})
+	srv.AddFunction("fn", map[string]string{registrator.TagEnabled: "true"})
 	f, err := open(t, srv, Config{}).Get(t.Context(), "fn")
 	want := registrator.Owner{Partition: "aws", Region: "us-east-1", Account: "123456789012"}
-	if err != nil || f.ARN.Name() != "fn" || f.ARN.Owner() != want || f.Tags[enabledTag] != "true" {
+	if err != nil || f.ARN.Name() != "fn" || f.ARN.Owner() != want || f.Tags[registrator.TagEnabled] != "true" {
 		t.Errorf("%+v, %v", f, err)
 	}
 }
@@ -245,7 +245,7 @@ func TestOnlyResourceNotFoundMeansThatThereIsNoFunction(t *testing.T) {
 	_, err := c.Get(t.Context(), "fn")
 	checkError(t, err, registrator.ErrNoFunction, "fn")
 
-	srv.AddFunction("fn", map[string]string{enabledTag: "true"})
+	srv.AddFunction("fn", map[string]string{registrator.TagEnabled: "true"})
 	for name, fault := range map[string]controlsim.Fault{
 		"another 404":          controlsim.Error(404, "NotFoundException", "no such page"),
 		"a 404 of a proxy":     controlsim.Raw(404, "text/html", "<html>not found</html>"),
@@ -270,7 +270,7 @@ func TestOnlyResourceNotFoundMeansThatThereIsNoFunction(t *testing.T) {
 func TestTagsThatAreNotShownAreAnError(t *testing.T) {
 	t.Parallel()
 	srv := start(t, controlsim.Config{})
-	srv.AddFunction("fn", map[string]string{enabledTag: "true"})
+	srv.AddFunction("fn", map[string]string{registrator.TagEnabled: "true"})
 	srv.Deny("lambda:ListTags")
 	f, err := open(t, srv, Config{}).Get(t.Context(), "fn")
 	checkError(t, err, ErrDenied, "lambda:ListTags on fn")
@@ -286,7 +286,7 @@ func TestTagsThatAreNotShownAreAnError(t *testing.T) {
 func TestThrottlingIsTriedAgainWithinTheContext(t *testing.T) {
 	t.Parallel()
 	srv := start(t, controlsim.Config{})
-	srv.AddFunction("fn", map[string]string{enabledTag: "true"})
+	srv.AddFunction("fn", map[string]string{registrator.TagEnabled: "true"})
 	c := open(t, srv, Config{})
 	c.retryer = newRetryer(time.Millisecond)
 	srv.FailNext("GetFunction", 2, controlsim.Throttled())
@@ -312,7 +312,7 @@ func TestThrottlingIsTriedAgainWithinTheContext(t *testing.T) {
 func TestCallsKeepToTheirRate(t *testing.T) {
 	t.Parallel()
 	srv := start(t, controlsim.Config{})
-	srv.AddFunction("fn", map[string]string{enabledTag: "true"})
+	srv.AddFunction("fn", map[string]string{registrator.TagEnabled: "true"})
 	c := open(t, srv, Config{Rates: Rates{GetFunction: 20}})
 	begin := time.Now()
 	for range 24 {

@@ -19,8 +19,6 @@ import (
 )
 
 const (
-	// enabledTag is the tag that every function of ours carries (DESIGN 3.4).
-	enabledTag = "serverless.consul.hashicorp.com/v1alpha1/lambda/enabled"
 	// mostTagged is the most that GetResources gives at once.
 	mostTagged = 100
 	// mostAny is the most that ListFunctions gives at once, whatever is asked.
@@ -96,7 +94,7 @@ func (a *Client) taggedPage(ctx context.Context, token string) (*resourcegroupst
 	in := &resourcegroupstaggingapi.GetResourcesInput{
 		ResourceTypeFilters: []string{"lambda:function"},
 		ResourcesPerPage:    aws.Int32(mostTagged),
-		TagFilters:          []taggingtypes.TagFilter{{Key: aws.String(enabledTag)}},
+		TagFilters:          []taggingtypes.TagFilter{{Key: aws.String(registrator.TagEnabled)}},
 	}
 	if token != "" {
 		in.PaginationToken = &token
