@@ -108,16 +108,25 @@ func TestTheLastLineOfMetricsCountsWhatHappened(t *testing.T) {
 	}
 }
 
-// A spare that is used is counted, and so is every handshake ahead of need.
+// Spares that are used are counted, and so is every handshake ahead of need. A spare that is just reading what the gateway
+// sent after its handshake is not handed out, so one call alone may miss it.
 func TestMetricsTellWhatSparesAreWorth(t *testing.T) {
 	t.Parallel()
+	const calls = 8
 	w := newWorld(t, lab.Config{})
 	box := start(t, w, env{"CONSUL_EXTENSION_METRICS": "emf"})
-	works(t, w)
+	for range calls {
+		works(t, w)
+	}
 	shutDown(t, box)
 	lines := metricsOf(t, box.Logs())
-	if len(lines) != 1 || lines[0].Sum("SpareHits") != 1 || lines[0].Sum("Connections") != 1 || lines[0].Sum("Handshakes") < 2 {
-		t.Errorf("%v", lines)
+	if len(lines) != 1 {
+		t.Fatalf("%d lines of metrics, want 1", len(lines))
+	}
+	m := lines[0]
+	hits, connections, handshakes := m.Sum("SpareHits"), m.Sum("Connections"), m.Sum("Handshakes")
+	if connections != calls || hits < 1 || hits > calls || handshakes < connections-hits+1 {
+		t.Errorf("%v connections, %v of them spares, after %v handshakes", connections, hits, handshakes)
 	}
 }
 
