@@ -3,6 +3,8 @@
 package main
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -30,7 +32,7 @@ type injury struct {
 	failed  int       // calls it answers for
 }
 
-// near is how far from a fault a failure may be.
+// near is how far from a fault a failure may be: a stream that ends, or a connection that begins to be made and fails in time.
 const near = time.Second
 
 // ledger knows what was done to the world when. It is safe for concurrent use.
@@ -93,11 +95,29 @@ func (i *injury) explains(r result) bool {
 		return false
 	case i.harms&dialling == 0:
 		return false
-	case r.began.After(end):
-		return r.ended.Sub(end) <= i.grace
 	default:
-		return r.ended.Sub(end) <= dialTimeout+i.grace
+		return r.began.Sub(end) <= i.grace && r.ended.Sub(end) <= dialTimeout+i.grace
 	}
+}
+
+// around says, for a failure that nothing explains, what was broken between 10 s before the call and its end.
+func (l *ledger) around(r result) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []string
+	for _, i := range l.past {
+		switch since := r.began.Sub(i.end); {
+		case i.begin.After(r.ended) || !i.end.IsZero() && since > 10*time.Second:
+		case i.end.IsZero():
+			out = append(out, fmt.Sprintf("%s from %v before it", i.kind, r.began.Sub(i.begin).Round(time.Millisecond)))
+		default:
+			out = append(out, fmt.Sprintf("%s for %v until %v before it", i.kind, i.end.Sub(i.begin).Round(time.Millisecond), since.Round(time.Millisecond)))
+		}
+	}
+	if out == nil {
+		return "no fault"
+	}
+	return strings.Join(out, ", ")
 }
 
 // quiet reports whether nothing was broken from one time to the other, nor shortly before.

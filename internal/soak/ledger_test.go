@@ -33,6 +33,7 @@ func TestAFaultAnswersForWhatItCanHaveDoneOnly(t *testing.T) {
 		"a dial that began before and ended in it":              {fault(dialling), made(9.9, 10.1), true},
 		"a dial that waited for its timeout":                    {fault(dialling), made(11.9, 12.9), true},
 		"a dial that was already over":                          {fault(dialling), made(9, 9.9), false},
+		"a dial just after, that waited for its timeout":        {fault(dialling), made(12.1, 13.2), true},
 		"a dial well after":                                     {fault(dialling), made(13.1, 13.2), false},
 		"a dial that took too long":                             {fault(dialling), made(11.9, 14.1), false},
 		"a dial while it is still down":                         {lasting, made(20, 20.1), true},

@@ -247,7 +247,7 @@ func (s *soak) note(r result) {
 	case by != nil:
 		s.answered[by.kind]++
 	default:
-		s.violate("%s, in a stream %v, in quiet %v", r, r.inStream, quiet)
+		s.violate("%s, in a stream %v, in quiet %v, near it: %s", r, r.inStream, quiet, s.ledger.around(r))
 	}
 }
 
