@@ -76,18 +76,46 @@ type judgement struct {
 	measured  float64 // NaN: not measured
 	must, aim float64 // limits in the same unit; NaN: nothing to compare with
 	verdict   string
+	held      int // rounds in which must was held by that round's figures alone
+	rounds    int // rounds that can be judged
+}
+
+// figure reads a cell: its value over all rounds, or one round's. ok is false if there is none.
+type figure func(Cell) (value float64, ok bool)
+
+func overall(c Cell) (float64, bool) { return c.Value, true }
+
+func ofRound(n int) figure {
+	return func(c Cell) (float64, bool) {
+		if n >= len(c.Rounds) {
+			return 0, false
+		}
+		return c.Rounds[n], true
+	}
 }
 
 // judge compares the result with all budgets.
 func (r *Result) judge() []judgement {
 	judged := make([]judgement, len(budgets))
 	for i, b := range budgets {
-		judged[i] = r.judgeOne(b)
+		judged[i] = r.judgeOne(b, overall)
+		if len(r.Failures) > 0 {
+			continue // a figure that is missing may shift the rounds against each other
+		}
+		for n := range r.Settings.Rounds {
+			switch r.judgeOne(b, ofRound(n)).verdict {
+			case kept, atAim:
+				judged[i].held++
+				judged[i].rounds++
+			case missed:
+				judged[i].rounds++
+			}
+		}
 	}
 	return judged
 }
 
-func (r *Result) judgeOne(b budget) judgement {
+func (r *Result) judgeOne(b budget, read figure) judgement {
 	if b.system == "" {
 		b.system = Ours
 	}
@@ -96,12 +124,14 @@ func (r *Result) judgeOne(b budget) judgement {
 	}
 	j := judgement{budget: b, unit: b.unit, measured: math.NaN()}
 	if c, ok := r.cell(b.row, b.system, b.metric); ok {
-		j.measured = c.Value * b.scale
+		if v, ok := read(c); ok {
+			j.measured = v * b.scale
+		}
 		if j.unit == "" {
 			j.unit = c.Unit
 		}
 	}
-	j.must, j.aim = r.resolve(b, b.must), r.resolve(b, b.aim)
+	j.must, j.aim = r.resolve(b, b.must, read), r.resolve(b, b.aim, read)
 	within := func(limit float64) bool { return j.measured <= limit }
 	if b.atLeast {
 		within = func(limit float64) bool { return j.measured >= limit }
@@ -122,11 +152,13 @@ func (r *Result) judgeOne(b budget) judgement {
 }
 
 // resolve turns a limit into a number in the budget's unit.
-func (r *Result) resolve(b budget, l limit) float64 {
+func (r *Result) resolve(b budget, l limit, read figure) float64 {
 	var limits []float64
 	of := func(system string, factor float64) {
 		if c, ok := r.cell(b.row, system, b.metric); ok && factor != 0 {
-			limits = append(limits, factor*c.Value*b.scale)
+			if v, ok := read(c); ok {
+				limits = append(limits, factor*v*b.scale)
+			}
 		}
 	}
 	if l.absolute != 0 {

@@ -68,10 +68,15 @@ func (r *Result) budgetTable(b *bytes.Buffer) {
 	b.WriteString("## Budgets\n\n")
 	fmt.Fprintf(b, "Factors refer to the %s; \"peers\" are the best of HAProxy, nginx and stunnel, as far as they took part.\n", r.reference())
 	b.WriteString("Allocations are not measured here: tests hold them.\n\n")
-	b.WriteString("| what | must | aim | measured | verdict |\n|---|---:|---:|---:|---|\n")
+	b.WriteString("The last column says in how many rounds \"must\" was held by the figures of that round alone.\n\n")
+	b.WriteString("| what | must | aim | measured | verdict | rounds |\n|---|---:|---:|---:|---|---:|\n")
 	for _, j := range r.judge() {
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", j.what,
-			describeLimit(j, j.budget.must, j.must), describeLimit(j, j.budget.aim, j.aim), number(j.measured, j.unit), j.verdict)
+		held := "–"
+		if j.rounds > 0 {
+			held = fmt.Sprintf("%d of %d", j.held, j.rounds)
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", j.what, describeLimit(j, j.budget.must, j.must),
+			describeLimit(j, j.budget.aim, j.aim), number(j.measured, j.unit), j.verdict, held)
 	}
 	b.WriteString("\n")
 }

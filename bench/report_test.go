@@ -90,6 +90,22 @@ func TestABudgetIsJudgedByItsLimits(t *testing.T) {
 	}
 }
 
+func TestABudgetIsJudgedInEachRoundByThatRoundsFigures(t *testing.T) {
+	result := func(failures ...string) *Result {
+		r := measured(Cell{Row: "connect-0ms", System: Ours, Metric: p50, Value: 0.4}, Cell{Row: "connect-0ms", System: Baseline, Metric: p50, Value: 2})
+		r.Settings.Rounds = 4
+		r.Cells[0].Rounds, r.Cells[1].Rounds = []float64{0.4, 0.6, 0.4, 0.6}, []float64{2, 2, 1, 4} // held, missed, missed, held
+		r.Failures = failures
+		return r
+	}
+	if j := verdict(t, result(), "connect-0ms", p50); j.verdict != kept || j.held != 2 || j.rounds != 4 {
+		t.Errorf("%s, held in %d of %d rounds", j.verdict, j.held, j.rounds)
+	}
+	if j := verdict(t, result("a round without a figure"), "connect-0ms", p50); j.verdict != kept || j.rounds != 0 {
+		t.Errorf("with a failure: %s, held in %d of %d rounds", j.verdict, j.held, j.rounds)
+	}
+}
+
 // What is budgeted is measured: every budget names a row, a system and a metric that a run has.
 func TestEveryBudgetHasItsRow(t *testing.T) {
 	for _, b := range budgets {
