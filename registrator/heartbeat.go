@@ -3,7 +3,10 @@
 package registrator
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"maps"
 	"strings"
 	"time"
 )
@@ -40,4 +43,48 @@ func readHeartbeat(n Node, o Owner) heartbeat {
 		return heartbeat{}
 	}
 	return h
+}
+
+// beat writes the heartbeat into the first node of our name that is nobody's machine (G5).
+func (a *applier) beat(ctx context.Context) error {
+	h := heartbeat{At: a.now().UTC(), By: a.cfg.By, Enabled: a.result.Enabled, Failed: len(a.result.Failures)}
+	if a.result.LeafOf != "" {
+		h.LeafLeft = a.result.LeafLeft.Round(time.Second).String()
+	}
+	if !a.lookAgain {
+		h.Looked = a.memory.looked.UTC()
+	}
+	for _, realm := range a.o.place.realms() {
+		if node, read := a.o.nodes[realm]; read {
+			if written, err := a.beatIn(ctx, realm, node, h); written || err != nil {
+				return err
+			}
+		}
+	}
+	return errors.New(`each node of that name exists and is not marked external-node "true"`)
+}
+
+// beatIn writes it in one realm. Another registrator may have written its own at the same moment: the node is then read anew.
+func (a *applier) beatIn(ctx context.Context, realm Realm, node Node, h heartbeat) (written bool, err error) {
+	fresh := true
+	for _, name := range a.result.Changed { // the node's index is of before
+		fresh = fresh && !strings.HasSuffix(name, " node "+a.cfg.Node)
+	}
+	for range 3 {
+		if !fresh {
+			if node, _, err = a.cfg.Consul.Services(ctx, realm, a.cfg.Node); err != nil {
+				return false, err
+			}
+		}
+		if node.Index != 0 && !node.is(nodeMeta) {
+			return false, nil
+		}
+		value := map[string]string{heartbeatKey(a.cfg.Owner): h.String()}
+		maps.Copy(value, nodeMeta) // of a node that there is not yet
+		if err = a.cfg.Consul.PutNode(ctx, realm, node.with(a.cfg.Node, value)); !errors.Is(err, ErrConflict) {
+			return err == nil, err
+		}
+		fresh = false
+	}
+	return false, err
 }

@@ -5,11 +5,8 @@ package registrator
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"strconv"
 	"time"
-
-	"github.com/consul-lambda/consul-lambda/mesh"
 )
 
 // What is kept in a service's meta, so that a quiet run reads nothing but Consul's listings (G8). Consul allows 64 pairs, letters,
@@ -67,15 +64,6 @@ func (s stored) into(meta map[string]string) map[string]string {
 	meta[metaVersion] = strconv.FormatInt(s.version, 10)
 	meta[metaRoots], meta[metaInputs] = s.roots, s.inputs
 	return meta
-}
-
-// inputs digests what goes into a document besides the leaf and the roots: a change of it makes the document anew.
-func inputs(path, trustDomain string, peers []mesh.DocumentPeer) string {
-	encoded, err := json.Marshal([]any{path, trustDomain, peers})
-	if err != nil {
-		return "" // strings always encode
-	}
-	return digest(encoded)
 }
 
 // digest is short enough for a value of meta and long enough that nothing collides by chance.

@@ -27,16 +27,6 @@ func (p Policy) String() string {
 	return policyNames[p]
 }
 
-// deleteCap is how many functions may lose a service, or a document, in one run and the events around it (G7): what is configured, or
-// else a fifth of those that are registered and at least five. Functions are counted, not services: one with many aliases is one
-// decision. A mistake in one place, such as a lost tag on a template, then shows as a failed run instead of an outage.
-func deleteCap(configured, registered int) int {
-	if configured > 0 {
-		return configured
-	}
-	return max(5, registered/5)
-}
-
 // losing counts the functions that lose something by this plan, with those that have within the last schedule, and says how many may.
 // The latter are what this process remembers: that makes the cap stricter, so that it holds for forty events as for one run, and
 // never wider.
@@ -55,4 +45,14 @@ func (p *planner) losing() (functions, limit int) {
 		return 0, 0
 	}
 	return len(lost), deleteCap(p.maxDeletes, len(registered))
+}
+
+// deleteCap is how many functions may lose a service, or a document, in one run and the events around it (G7): what is configured, or
+// else a fifth of those that are registered and at least five. Functions are counted, not services: one with many aliases is one
+// decision. A mistake in one place, such as a lost tag on a template, then shows as a failed run instead of an outage.
+func deleteCap(configured, registered int) int {
+	if configured > 0 {
+		return configured
+	}
+	return max(5, registered/5)
 }

@@ -21,62 +21,19 @@ type Functions interface {
 	Get(ctx context.Context, name string) (Function, error)
 }
 
-// Realm is a part of Consul that is listed at once: all namespaces of one partition in one datacenter. The zero value is the
-// default partition in the server's own datacenter; a Consul without Enterprise has no other partition.
-type Realm struct{ Datacenter, Partition string }
-
-// Key is where in Consul a service is registered. Datacenter "" is the server's own.
-type Key struct {
-	Datacenter string
-	Service    mesh.Service
+// Function is a Lambda function as AWS shows it: its name is that of the ARN.
+type Function struct {
+	ARN  ARN
+	Tags map[string]string // all of its tags; nil: none
 }
 
-// Instance is one registered service on our node.
-type Instance struct {
-	Key
-	ID    string // Consul's ServiceID
-	Tags  []string
-	Meta  map[string]string
-	Index uint64 // Consul's ModifyIndex; 0: not registered yet
-}
-
-// Node is the catalog's node that carries all instances.
-type Node struct {
-	Name  string
-	Meta  map[string]string
-	Index uint64 // Consul's ModifyIndex; 0: there is no such node
-
-	Datacenter string // the name of the one that it is in; "" if that is not known. It is not written
-}
-
-// Namesake is an instance of a service on a node that is not ours.
-type Namesake struct {
-	Node string
-	Meta map[string]string
-
-	datacenter string // in which it was found
-}
-
-// Defaults is a service-defaults entry. Fields that our client does not know survive in Raw.
-type Defaults struct {
-	Key
-	Raw   json.RawMessage // a JSON object in Consul's spelling, without CreateIndex, ModifyIndex and Hash
-	Index uint64          // Consul's ModifyIndex; 0: there is none yet
-}
-
-// Roots are the certificate authorities that Consul lists, the ones that were rotated out included.
-type Roots struct {
-	TrustDomain string
-	PEM         []string // one root each, in the order of their IDs
-	ID          string   // of the set: the same for the same roots, whatever their order
-}
-
-// Leaf is a service's own certificate and key as Consul handed it out. It must not be logged.
-type Leaf struct {
-	CertPEM       string // the leaf, then its intermediates
-	PrivateKeyPEM string
-	NotBefore     time.Time
-	NotAfter      time.Time
+// Listing is what is known of an account's functions after a look at them.
+type Listing struct {
+	// Functions carry the tag that enables, whatever its value, unless they were found without the tagging API:
+	// then they are any.
+	Functions []Function
+	// Next is where the following run goes on. Empty: this look reached the end.
+	Next string
 }
 
 // Consul is a Consul cluster, through one agent or server. Its calls keep to their rates, retry 429 within ctx, and may be made
@@ -120,12 +77,52 @@ type Consul interface {
 	DeleteDefaults(ctx context.Context, d Defaults) error
 }
 
-// Stored is a document in the store, seen without its content.
-type Stored struct {
-	Path    string
-	Version int64
-	// Ours says that a registrator wrote it: only such a document may ever be taken for an orphan.
-	Ours bool
+// Node is the catalog's node that carries all instances.
+type Node struct {
+	Name  string
+	Meta  map[string]string
+	Index uint64 // Consul's ModifyIndex; 0: there is no such node
+
+	Datacenter string // the name of the one that it is in; "" if that is not known. It is not written
+}
+
+// Instance is one registered service on our node.
+type Instance struct {
+	Key
+	ID    string // Consul's ServiceID
+	Tags  []string
+	Meta  map[string]string
+	Index uint64 // Consul's ModifyIndex; 0: not registered yet
+}
+
+// Namesake is an instance of a service on a node that is not ours.
+type Namesake struct {
+	Node string
+	Meta map[string]string
+
+	datacenter string // in which it was found
+}
+
+// Defaults is a service-defaults entry. Fields that our client does not know survive in Raw.
+type Defaults struct {
+	Key
+	Raw   json.RawMessage // a JSON object in Consul's spelling, without CreateIndex, ModifyIndex and Hash
+	Index uint64          // Consul's ModifyIndex; 0: there is none yet
+}
+
+// Roots are the certificate authorities that Consul lists, the ones that were rotated out included.
+type Roots struct {
+	TrustDomain string
+	PEM         []string // one root each, in the order of their IDs
+	ID          string   // of the set: the same for the same roots, whatever their order
+}
+
+// Leaf is a service's own certificate and key as Consul handed it out. It must not be logged.
+type Leaf struct {
+	CertPEM       string // the leaf, then its intermediates
+	PrivateKeyPEM string
+	NotBefore     time.Time
+	NotAfter      time.Time
 }
 
 // Documents is the store of credential documents. Its calls may be made concurrently; each is bounded by ctx.
@@ -137,4 +134,12 @@ type Documents interface {
 	Delete(ctx context.Context, path string) error
 	// Page lists a part of what is stored, from the token that the last page gave ("" for the beginning and after the end).
 	Page(ctx context.Context, token string) (page []Stored, next string, err error)
+}
+
+// Stored is a document in the store, seen without its content.
+type Stored struct {
+	Path    string
+	Version int64
+	// Ours says that a registrator wrote it: only such a document may ever be taken for an orphan.
+	Ours bool
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -16,53 +15,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/consul-lambda/consul-lambda/mesh"
-)
-
-// Config says whose functions are kept where, and through what. The fields without a default are required.
-type Config struct {
-	// Owner is the account and region whose functions are kept, from the ARN that was invoked or from STS.
-	Owner Owner
-	// Node is the catalog's node that carries all services. Registrators of several accounts may share one.
-	Node string
-	// Datacenter is the only one that is kept; a function without a datacenter tag belongs to it. "": each that Consul knows, and
-	// such a function belongs to the server's own.
-	Datacenter string
-	// Enterprise: functions may ask for a namespace and a partition.
-	Enterprise bool
-	// Partitions are those that are kept, of Consul Enterprise. nil: the default one.
-	Partitions []string
-	// DataPrefix is where documents are stored, such as "/consul/lambda". "": none are, and functions cannot call the mesh.
-	DataPrefix string
-
-	Policy Policy
-	// MaxDeletes bounds the deletes of one run (G7). 0: the larger of 5 and a fifth of what is registered.
-	MaxDeletes int
-
-	// Schedule is the time between two full runs, Refresh that in which an extension reads its document anew. 0: 10 and 5 minutes.
-	Schedule, Refresh time.Duration
-	// Concurrency is how many changes, or reads, are under way at once. 0: 16.
-	Concurrency int
-	// PutsPerSecond bounds writes to Documents (G9). 0: 1, a third of the 3 that AWS grants an account in a region without higher
-	// throughput; negative: no bound.
-	PutsPerSecond float64
-
-	Functions Functions
-	Consul    Consul
-	Documents Documents // nil if DataPrefix is ""
-
-	// By says in the heartbeat who wrote it: a name and a version. May be "".
-	By string
-	// Log gets a line for each change and one for each run. nil: nothing is logged.
-	Log *slog.Logger
-	// Now is the wall clock. nil: time.Now.
-	Now func() time.Time
-}
-
-const (
-	defaultSchedule      = 10 * time.Minute // the predecessor's Terraform default
-	defaultRefresh       = 5 * time.Minute  // the default of CONSUL_REFRESH_FREQUENCY
-	defaultConcurrency   = 16               // 20 ms calls: 800 a second, more than any API below allows
-	defaultPutsPerSecond = 1
 )
 
 // Registrator keeps Consul and the store equal to the tagged functions of one account and region. New makes one.
@@ -159,12 +111,6 @@ func New(cfg Config) (*Registrator, error) {
 	return r, nil
 }
 
-// legalPart says whether s may be a datacenter's or a partition's name.
-func legalPart(s string) bool {
-	_, err := mesh.NewService(s, "", "")
-	return err == nil
-}
-
 // Plan reads and says what Run would do. It writes nothing.
 func (r *Registrator) Plan(ctx context.Context, scope Scope) (Plan, error) {
 	r.running.Lock()
@@ -239,99 +185,4 @@ func (r *Registrator) dryRun(ctx context.Context, p Plan) Result {
 	result.count()
 	r.log.InfoContext(ctx, "dry run finished", "result", result)
 	return result
-}
-
-func (r *Result) count() {
-	r.Skipped, r.Failed, r.Warned = len(r.Left), len(r.Failures), len(r.Warnings)
-}
-
-// summarise says what there is after the run, and once in a process that leaves are too short for how often they are looked at.
-func (a *applier) summarise() {
-	documents := make(map[Key]stored)
-	for _, h := range a.o.holdings() {
-		documents[h.Key] = h.stored
-	}
-	maps.Copy(documents, a.documents)
-	for k := range a.deleted {
-		delete(documents, k)
-	}
-	a.result.Enabled = len(documents)
-	now, shortest := a.now(), time.Duration(0)
-	for k, s := range documents {
-		if s.version == 0 {
-			continue
-		}
-		if left := s.notAfter.Sub(now); a.result.LeafOf == "" || left < a.result.LeafLeft {
-			a.result.LeafLeft, a.result.LeafOf = left, k.String()
-		}
-		if life := s.notAfter.Sub(s.notBefore); shortest == 0 || life < shortest {
-			shortest = life
-		}
-	}
-	// Consul renews at 90 % of a leaf's life. What is left then has to last until the next run has seen it, the store has it and the
-	// extension has read it.
-	if need := a.o.slack + 2*time.Minute; shortest > 0 && shortest/10 < need && !a.told {
-		a.told = true
-		a.log.Warn("leaves are too short for this schedule: some may expire before they are renewed", "leaf_ttl", shortest,
-			"schedule", a.cfg.Schedule, "refresh", a.cfg.Refresh,
-			"remedy", fmt.Sprintf("set Consul's leaf_cert_ttl to %v or more, or a schedule and CONSUL_REFRESH_FREQUENCY of together less than %v",
-				10*need, max(0, shortest/10-2*time.Minute)))
-	}
-}
-
-// beat writes the heartbeat into the first node of our name that is nobody's machine (G5).
-func (a *applier) beat(ctx context.Context) error {
-	h := heartbeat{At: a.now().UTC(), By: a.cfg.By, Enabled: a.result.Enabled, Failed: len(a.result.Failures)}
-	if a.result.LeafOf != "" {
-		h.LeafLeft = a.result.LeafLeft.Round(time.Second).String()
-	}
-	if !a.lookAgain {
-		h.Looked = a.memory.looked.UTC()
-	}
-	for _, realm := range a.o.place.realms() {
-		if node, read := a.o.nodes[realm]; read {
-			if written, err := a.beatIn(ctx, realm, node, h); written || err != nil {
-				return err
-			}
-		}
-	}
-	return errors.New(`each node of that name exists and is not marked external-node "true"`)
-}
-
-// beatIn writes it in one realm. Another registrator may have written its own at the same moment: the node is then read anew.
-func (a *applier) beatIn(ctx context.Context, realm Realm, node Node, h heartbeat) (written bool, err error) {
-	fresh := true
-	for _, name := range a.result.Changed { // the node's index is of before
-		fresh = fresh && !strings.HasSuffix(name, " node "+a.cfg.Node)
-	}
-	for range 3 {
-		if !fresh {
-			if node, _, err = a.cfg.Consul.Services(ctx, realm, a.cfg.Node); err != nil {
-				return false, err
-			}
-		}
-		if node.Index != 0 && !node.is(nodeMeta) {
-			return false, nil
-		}
-		value := map[string]string{heartbeatKey(a.cfg.Owner): h.String()}
-		maps.Copy(value, nodeMeta) // of a node that there is not yet
-		if err = a.cfg.Consul.PutNode(ctx, realm, node.with(a.cfg.Node, value)); !errors.Is(err, ErrConflict) {
-			return err == nil, err
-		}
-		fresh = false
-	}
-	return false, err
-}
-
-// askedBefore returns when Consul was asked for which leaf.
-func (r *Registrator) askedBefore() map[Key]time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return maps.Clone(r.asked)
-}
-
-func (r *Registrator) askedNow(k Key, at time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.asked[k] = at
 }

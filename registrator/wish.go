@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package registrator
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/consul-lambda/consul-lambda/mesh"
+)
+
+// wish is what a function's tags ask for: records, or why there are none, or what is wrong with the tags (a user's mistake: what
+// the function owns stays as it is, G10).
+type wish struct {
+	records []Record
+	why     string
+	moved   bool // to a datacenter that another registrator keeps
+	shared  bool // and that is of this federation, so that its service-defaults are the same
+	err     error
+}
+
+// wish reads the tags of f. Only what is said of an enabled function can be a mistake, except for "enabled" itself.
+func (p placement) wish(f Function) wish {
+	enabled, err := boolTag(f, TagEnabled)
+	switch {
+	case err != nil:
+		return wish{err: err}
+	case !enabled:
+		if value, ok := f.Tags[TagEnabled]; ok {
+			return wish{why: fmt.Sprintf("its tag %s is %q", TagEnabled, value)}
+		}
+		return wish{why: "it has no tag " + TagEnabled}
+	}
+	datacenter := f.tag(TagDatacenter)
+	if datacenter == "" {
+		datacenter = p.datacenter
+	}
+	switch {
+	case datacenter == "":
+		datacenter = p.local()
+	case p.datacenter != "" && datacenter != p.datacenter:
+		return wish{why: "it moved to datacenter " + datacenter, moved: true, shared: slices.Contains(p.datacenters, datacenter)}
+	case !slices.Contains(p.datacenters, datacenter):
+		return wish{err: &TagError{TagDatacenter, datacenter, "one of Consul's: " + strings.Join(p.datacenters, ", ")}}
+	}
+	records, err := p.records(f, p.key(datacenter))
+	return wish{records: records, err: err}
+}
+
+func (p placement) records(f Function, datacenter string) ([]Record, error) {
+	passthrough, err := boolTag(f, TagPassthrough)
+	if err != nil {
+		return nil, err
+	}
+	asynchronous, err := modeTag(f)
+	if err != nil {
+		return nil, err
+	}
+	aliases, err := aliasesTag(f)
+	if err != nil {
+		return nil, err
+	}
+	namespace, partition := f.tag(TagNamespace), f.tag(TagPartition)
+	if !p.enterprise {
+		if err := onlyDefault(TagNamespace, namespace); err != nil {
+			return nil, err
+		}
+		if err := onlyDefault(TagPartition, partition); err != nil {
+			return nil, err
+		}
+	}
+	if !slices.Contains(p.partitions, unlessDefault(partition)) {
+		return nil, &TagError{TagPartition, partition, "one that the registrator keeps: " + partitionList(p.partitions)}
+	}
+	var records []Record
+	for _, alias := range append([]string{""}, aliases...) {
+		name := f.ARN.Name()
+		if alias != "" {
+			name += "-" + alias
+		}
+		s, err := mesh.NewService(name, namespace, partition)
+		if err != nil {
+			return nil, err
+		}
+		r := Record{
+			Key:          Key{Datacenter: datacenter, Service: s},
+			Function:     f.ARN,
+			Alias:        alias,
+			Passthrough:  passthrough,
+			Asynchronous: asynchronous,
+		}
+		if alias == "" && datacenter == "" && p.prefix != "" {
+			if r.Document, err = s.ParameterPath(p.prefix); err != nil {
+				return nil, err
+			}
+		}
+		records = append(records, r)
+	}
+	return records, nil
+}
+
+// wants says whether one of the records is for k.
+func (w wish) wants(k Key) bool {
+	return slices.ContainsFunc(w.records, func(r Record) bool { return r.Key.fold() == k.fold() })
+}
+
+// because says why a function whose tags were read does not ask for k, where a service for that alias is.
+func (w wish) because(k Key, alias string) string {
+	if len(w.records) == 0 {
+		return w.why
+	}
+	for _, r := range w.records {
+		if r.Alias == alias {
+			return fmt.Sprintf("it moved from %v to %v", k, r.Key)
+		}
+	}
+	return fmt.Sprintf("the tag %s of its function does not name %s any more", TagAliases, alias)
+}
