@@ -26,7 +26,6 @@ const (
 // Header names of the Extensions API.
 const (
 	headerName       = "Lambda-Extension-Name"
-	headerAccept     = "Lambda-Extension-Accept-Feature"
 	headerIdentifier = "Lambda-Extension-Identifier"
 	headerErrorType  = "Lambda-Extension-Function-Error-Type"
 )
@@ -70,26 +69,16 @@ func validPort(s string) bool {
 	return err == nil && n > 0
 }
 
-// Registration is what Lambda says about the function when an extension registers.
-// It is for people to read: a field that the answer did not have, or that could not be read, is empty.
-type Registration struct {
-	FunctionName    string `json:"functionName"`
-	FunctionVersion string `json:"functionVersion"`
-	Handler         string `json:"handler"`
-	AccountID       string `json:"accountId"`
-}
-
 // Client is one registered extension. Register makes it; the zero Client is of no use.
 // Its methods may be called from several goroutines, and an error may be reported while another waits in Next.
 type Client struct {
-	transport    *http.Transport
-	base         string // scheme and authority of every URL
-	id           string // the identifier that the API gave, sent with every call
-	registration Registration
+	transport *http.Transport
+	base      string // scheme and authority of every URL
+	id        string // the identifier that the API gave, sent with every call
 }
 
-// Register registers an external extension for events, and asks for the account's number to be told.
-// With no events, the extension gets none and is killed without notice when the sandbox ends.
+// Register registers an external extension for events. What the answer says about the function is not read: all of it is in
+// the extension's environment as well. With no events, the extension gets none and is killed without notice when the sandbox ends.
 //
 // A second registration fails with ErrState, a type of event that cannot be had with ErrEventType, and a sandbox
 // that has failed with ErrContainer. Once it has returned without an error the caller closes the Client.
@@ -111,16 +100,13 @@ func (c *Client) register(ctx context.Context, name string, events []EventType) 
 	}{append([]EventType{}, events...)} // never null
 	header := http.Header{}
 	header.Set(headerName, name)
-	header.Set(headerAccept, "accountId")
-	answer, body, err := c.call(ctx, opRegister, header, request)
+	answer, _, err := c.call(ctx, opRegister, header, request)
 	if err != nil {
 		return err
 	}
 	if c.id = answer.Get(headerIdentifier); c.id == "" {
 		return errors.New("lambdaext: register: the answer has no " + headerIdentifier)
 	}
-	// The identifier alone makes an extension registered: a body that cannot be read must not end the function.
-	_ = decodeObject(body, &c.registration)
 	return nil
 }
 
@@ -134,9 +120,6 @@ func newTransport() *http.Transport {
 		MaxResponseHeaderBytes: maxAnswerHeader,
 	}
 }
-
-// Registration returns what Lambda said about the function.
-func (c *Client) Registration() Registration { return c.registration }
 
 // Next says that the extension is done with the event before, the first time with its initialisation, and waits for
 // the next event. It waits as long as ctx allows: the sandbox may be frozen meanwhile, so ctx should have no deadline.

@@ -33,8 +33,8 @@ type api struct {
 }
 
 type registration struct {
-	name, features string
-	events         []EventType
+	name   string
+	events []EventType
 }
 
 type report struct {
@@ -105,7 +105,7 @@ func (a *api) register(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.move(w, "Registered", "")
-	a.registrations <- registration{r.Header.Get(headerName), r.Header.Get(headerAccept), body.Events}
+	a.registrations <- registration{r.Header.Get(headerName), body.Events}
 	w.Header().Set(headerIdentifier, testIdentifier)
 	_, _ = io.WriteString(w, `{"functionName":"orders","functionVersion":"$LATEST","handler":"main.handler","accountId":"123456789012"}`)
 }

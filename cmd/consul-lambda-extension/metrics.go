@@ -38,6 +38,10 @@ const (
 // runs: a comparison. A connection of the function costs two readings of the clock and an atomic addition, its bytes nothing.
 //
 // What happened before a freeze is written after it, as of before it. A line that nothing happened for is not written.
+//
+// To add a metric: count it in the Stats of proxy or tlsstate and give it a line in since, or measure it and give it one in values.
+// If it is worth a line when nothing else happened, same has to compare it. It costs each user its price: docs/operations.md has the
+// table and the sum.
 type metrics struct {
 	out      io.Writer // each line is one Write
 	log      *slog.Logger
@@ -103,7 +107,7 @@ func (m *metrics) writeLocked(now clock.Instant) {
 		return
 	}
 	at := now
-	if now.Sub(m.ticked) >= clock.DefaultThreshold && !m.ticked.IsZero() {
+	if now.Sub(m.ticked) >= clock.Threshold && !m.ticked.IsZero() {
 		at = m.ticked // frozen since
 	}
 	line, err := emf.Record{

@@ -84,7 +84,7 @@ func TestAWatchAnnouncesAGapOnce(t *testing.T) {
 					t.Fatalf("%d gaps announced in a minute without one", n)
 				}
 				jump(&skew, time.Minute)
-				time.Sleep(clock.DefaultInterval)
+				time.Sleep(clock.Interval)
 				synctest.Wait()
 				if n := gaps.Load(); n != 1 {
 					t.Errorf("%d gaps announced, want 1", n)

@@ -17,7 +17,7 @@ func TestUsesOneAfterAnotherDoNotAddUpToAGap(t *testing.T) {
 	w.OnThaw(func(d time.Duration) { t.Errorf("a gap of %v was announced", d) })
 	w.Check()
 	for range 10 {
-		skew.Jump(clock.DefaultThreshold / 3)
+		skew.Jump(clock.Threshold / 3)
 		w.Check()
 	}
 }

@@ -9,24 +9,21 @@ import (
 	"time"
 )
 
-// Defaults of a [Watch].
 const (
-	// DefaultInterval is how often a Watch reads the clocks while the process runs: five wake-ups a second, some 30 µs of
+	// Interval is how often a Watch reads the clocks while the process runs: five wake-ups a second, some 30 µs of
 	// CPU. It bounds how late a thaw is noticed when the monotonic clock stood still and nothing calls Check.
-	DefaultInterval = 200 * time.Millisecond
+	Interval = 200 * time.Millisecond
 
-	// DefaultThreshold is the gap that counts as a freeze. A process with the CPU share of a 128 MB function is kept
+	// Threshold is the gap that counts as a freeze. A process with the CPU share of a 128 MB function is kept
 	// waiting for tens of milliseconds as a matter of course; a wrong guess costs one sweep over the open connections, and
 	// begins dials anew.
-	DefaultThreshold = time.Second
+	Threshold = time.Second
 )
 
 // Watch notices that the process was frozen, by a gap between two readings of the clocks. Its users say what a gap
-// means; a Watch only tells how long it was. The zero value is ready to use, with the defaults.
+// means; a Watch only tells how long it was. The zero value is ready to use.
 type Watch struct {
-	Clock     Clock
-	Interval  time.Duration // between readings in Run; 0 means DefaultInterval
-	Threshold time.Duration // the smallest gap that counts; 0 means DefaultThreshold
+	Clock Clock
 
 	// Tick is called by Run after each reading, for what is to be done now and then while the process runs: it costs no
 	// wake-up of its own. Nil: nothing is. It must be quick.
@@ -56,9 +53,9 @@ func (w *Watch) Check() {
 	}
 	now := w.Clock.Now()
 	switch gap := now.Sub(*last); {
-	case gap >= w.threshold():
+	case gap >= Threshold:
 		w.read()
-	case gap >= w.interval(): // nobody runs Run: the time between two uses is not to add up to a gap
+	case gap >= Interval: // nobody runs Run: the time between two uses is not to add up to a gap
 		seen := now
 		w.last.CompareAndSwap(last, &seen)
 	}
@@ -66,7 +63,7 @@ func (w *Watch) Check() {
 
 // Run reads the clocks every Interval until ctx ends.
 func (w *Watch) Run(ctx context.Context) {
-	tick := time.NewTicker(w.interval())
+	tick := time.NewTicker(Interval)
 	defer tick.Stop()
 	for {
 		w.read()
@@ -89,23 +86,9 @@ func (w *Watch) read() {
 	if last == nil {
 		return
 	}
-	if gap := now.Sub(*last); gap >= w.threshold() {
+	if gap := now.Sub(*last); gap >= Threshold {
 		for _, f := range w.thawn {
 			f(gap)
 		}
 	}
-}
-
-func (w *Watch) interval() time.Duration {
-	if w.Interval > 0 {
-		return w.Interval
-	}
-	return DefaultInterval
-}
-
-func (w *Watch) threshold() time.Duration {
-	if w.Threshold > 0 {
-		return w.Threshold
-	}
-	return DefaultThreshold
 }
