@@ -14,13 +14,14 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/clock/clocktest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/mesh"
 	"github.com/consul-lambda/consul-lambda/proxy"
 	"github.com/consul-lambda/consul-lambda/tlsstate"
 )
 
 // patience bounds what should take milliseconds; an input that needs it hangs.
-const patience = 15 * time.Second
+const patience = waittest.Patience
 
 // schedule hands out an input's bytes. At its end it gives zeros.
 type schedule []byte
@@ -138,7 +139,7 @@ func (p *path) readAgain(t testing.TB) {
 	// The second read begins when the first has been dealt with.
 	for range 2 {
 		before := p.store.count()
-		for deadline := time.Now().Add(patience); p.store.count() == before; time.Sleep(50 * time.Microsecond) {
+		for deadline := time.Now().Add(patience); p.store.count() == before; time.Sleep(50 * time.Microsecond) { // a tick of a millisecond would be most of an input
 			p.skew.JumpMono(time.Hour)
 			p.state.Thawed(time.Hour)
 			if time.Now().After(deadline) {

@@ -267,7 +267,7 @@ type ends struct {
 func perform(s side, c ends, content []byte, started <-chan struct{}) (o outcome) {
 	var reading sync.WaitGroup
 	reading.Go(func() {
-		time.Sleep(s.late)
+		time.Sleep(s.late) // as the input says
 		buf := make([]byte, s.buffer)
 		for o.readErr == nil {
 			var n int
@@ -281,7 +281,7 @@ func perform(s side, c ends, content []byte, started <-chan struct{}) (o outcome
 			_, o.writeErr = c.Write(content[:op.n])
 			content = content[op.n:]
 		case opPause:
-			time.Sleep(time.Duration(op.n) * 10 * time.Microsecond)
+			time.Sleep(time.Duration(op.n) * 10 * time.Microsecond) // as the input says
 		case opEnd:
 			o.writeErr = c.CloseWrite()
 		case opCut:

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/proxy"
 )
 
@@ -46,7 +47,7 @@ func TestAcceptGoesOnAfterAFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	eventually(t, "accept to fail", func() bool { return w.log.count("cause=accept") == 1 })
+	waittest.Until(t, "accept to fail", func() bool { return w.log.Count("cause=accept") == 1 })
 	restore()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	roundTrip(t, c, "patience pays")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/clock"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/proxy"
 )
 
@@ -18,50 +19,22 @@ import (
 func TestADrainTakesConnectionsThatWereNotAcceptedYet(t *testing.T) {
 	t.Parallel()
 	const waiting = 50
-	received := make(chan string, waiting)
-	dial := upstream(t, pairs["copied"], func(c *net.TCPConn) {
-		b, _ := io.ReadAll(c)
-		received <- string(b)
-	})
+	dial, heard := words(t)
 	gate := make(chan struct{}) // holds the accept loop at the first connection
 	w := start(t, proxy.Config{Watch: &clock.Watch{Clock: func() clock.Instant {
 		<-gate
 		return clock.Clock(nil).Now()
 	}}}, dial)
-	for range waiting {
-		c, err := net.Dial("tcp", w.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = io.WriteString(c, "last words")
-		_ = c.Close()
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
+	sayLastWords(t, w.addr, waiting)
 	close(gate)
-	if err := w.Shutdown(ctx); err != nil {
-		t.Error(err)
-	}
-	for n := range waiting {
-		select {
-		case got := <-received:
-			if got != "last words" {
-				t.Errorf("%q arrived", got)
-			}
-		case <-time.After(time.Second):
-			t.Fatalf("%d of %d connections were dropped", waiting-n, waiting)
-		}
-	}
+	drain(t, w.Server)
+	wantLastWords(t, heard, waiting)
 }
 
 // R16: bytes that wait for a dial are not silence, however long the dial takes within its bound.
 func TestADrainWaitsForTheDialThatTheFunctionsBytesWaitFor(t *testing.T) {
 	t.Parallel()
-	received := make(chan string, 1)
-	dial := upstream(t, pairs["copied"], func(c *net.TCPConn) {
-		b, _ := io.ReadAll(c)
-		received <- string(b)
-	})
+	dial, heard := words(t)
 	dialling, reached := make(chan struct{}), make(chan struct{})
 	w := start(t, proxy.Config{DialTimeout: patience}, func(ctx context.Context) (net.Conn, error) {
 		close(dialling)
@@ -72,9 +45,7 @@ func TestADrainWaitsForTheDialThatTheFunctionsBytesWaitFor(t *testing.T) {
 			return nil, ctx.Err()
 		}
 	})
-	c := w.connect(t)
-	_, _ = io.WriteString(c, "last words")
-	_ = c.Close()
+	sayLastWords(t, w.addr, 1)
 	<-dialling
 	time.AfterFunc(1300*time.Millisecond, func() { close(reached) }) // longer than any other patience of a drain
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -82,14 +53,7 @@ func TestADrainWaitsForTheDialThatTheFunctionsBytesWaitFor(t *testing.T) {
 	if err := w.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	select {
-	case got := <-received:
-		if got != "last words" {
-			t.Errorf("%q arrived", got)
-		}
-	case <-time.After(time.Second):
-		t.Error("what the function sent was dropped")
-	}
+	wantLastWords(t, heard, 1)
 }
 
 // R16: what an upstream has not taken yet is flushed: its kernel must have all of it before the process may end. And as
@@ -121,7 +85,7 @@ func TestADrainLastsUntilTheUpstreamHasTakenWhatIsQueuedForIt(t *testing.T) {
 			}
 			_, _ = c.Write(make([]byte, size))
 			moved := func() bool { return w.Progress() >= size }
-			eventually(t, "the proxy to have passed all on", moved)
+			waittest.Until(t, "the proxy to have passed all on", moved)
 			time.AfterFunc(busy, func() { close(free) })
 			began := time.Now()
 			ended := make(chan error, 1)
@@ -130,7 +94,7 @@ func TestADrainLastsUntilTheUpstreamHasTakenWhatIsQueuedForIt(t *testing.T) {
 				defer cancel()
 				ended <- w.Shutdown(ctx)
 			}()
-			eventually(t, "the drain to begin", func() bool {
+			waittest.Until(t, "the drain to begin", func() bool {
 				_, err := w.Listen(t.Context(), "127.0.0.1:0", proxy.Route{Name: "late"})
 				return errors.Is(err, proxy.ErrServerClosed)
 			})

@@ -17,6 +17,13 @@ func (s *Server) Progress() (n uint64) {
 	return n
 }
 
+// Still is in how many looks in a row nothing has moved.
+func (s *Server) Still() int {
+	s.sweepMu.Lock()
+	defer s.sweepMu.Unlock()
+	return s.still
+}
+
 // Sweep looks at all connections now.
 func (s *Server) Sweep() { s.look(false) }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/clock"
 	"github.com/consul-lambda/consul-lambda/internal/clock/clocktest"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/proxy"
 )
 
@@ -21,7 +22,7 @@ func TestAHalfClosedConnectionOnWhichBytesMoveGoesOn(t *testing.T) {
 		for name, tc := range map[string]struct {
 			handle func(*net.TCPConn)             // the upstream
 			begin  func(*testing.T, *net.TCPConn) // the function ends its direction, or hears of the other one's end
-			step   func(*testing.T, *net.TCPConn) // a byte moves
+			step   func(*testing.T, *net.TCPConn) // bytes move
 		}{
 			"the function has ended": {
 				func(c *net.TCPConn) {
@@ -30,7 +31,7 @@ func TestAHalfClosedConnectionOnWhichBytesMoveGoesOn(t *testing.T) {
 						if _, err := io.WriteString(c, "x"); err != nil {
 							return
 						}
-						time.Sleep(5 * time.Millisecond)
+						time.Sleep(5 * time.Millisecond) // a stream, and not as fast as it can be
 					}
 				},
 				func(_ *testing.T, c *net.TCPConn) { _ = c.CloseWrite() },
@@ -52,7 +53,8 @@ func TestAHalfClosedConnectionOnWhichBytesMoveGoesOn(t *testing.T) {
 					}
 				},
 				func(t *testing.T, c *net.TCPConn) {
-					if _, err := io.WriteString(c, "x"); err != nil {
+					// More than one: the kernel counts an end as a byte, until the proxy has seen it.
+					if _, err := io.WriteString(c, "some bytes"); err != nil {
 						t.Fatalf("after a minute with bytes: %v", err)
 					}
 				},
@@ -66,7 +68,7 @@ func TestAHalfClosedConnectionOnWhichBytesMoveGoesOn(t *testing.T) {
 				for range 4 {
 					before := w.Progress()
 					tc.step(t, c)
-					eventually(t, "a byte to move", func() bool { return w.Progress() > before })
+					waittest.Until(t, "bytes to move", func() bool { return w.Progress() > before })
 					w.Sweep()
 					skew.JumpWall(40 * time.Second)
 				}
@@ -107,7 +109,7 @@ func TestAHalfClosedConnectionOfASilentFunctionIsReset(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatal("the connection goes on")
 		}
-		eventually(t, "the end to be counted", func() bool { return w.Stats().Ended[proxy.CauseHalfClosed] == 1 })
+		waittest.Until(t, "the end to be counted", func() bool { return w.Stats().Ended[proxy.CauseHalfClosed] == 1 })
 	})
 }
 
@@ -131,14 +133,14 @@ func TestFailuresAreLoggedPerUpstreamAndCause(t *testing.T) {
 		other.wantRefused(t)
 		moody.wantRefused(t)
 	}
-	lines := func(text string) func() bool { return func() bool { return w.log.count(text) == 1 } }
+	lines := func(text string) func() bool { return func() bool { return w.log.Count(text) == 1 } }
 	for _, want := range []string{"upstream=web cause=dial", "upstream=db cause=dial", "upstream=web cause=refused"} {
-		eventually(t, "one line with "+want, lines(want))
+		waittest.Until(t, "one line with "+want, lines(want))
 	}
 	skew.JumpMono(11 * time.Second)
 	w.wantRefused(t)
-	eventually(t, "another line, with the number of those left out", func() bool {
-		return w.log.count("upstream=web cause=dial") == 2 && w.log.count("not_logged=2") == 1
+	waittest.Until(t, "another line, with the number of those left out", func() bool {
+		return w.log.Count("upstream=web cause=dial") == 2 && w.log.Count("not_logged=2") == 1
 	})
 }
 

@@ -3,28 +3,29 @@
 package proxy_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/consul-lambda/consul-lambda/internal/clock"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/proxy"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds every wait of these tests; nothing is expected to take nearly so long.
-const patience = 10 * time.Second
+// patience bounds what these tests do with a connection.
+const patience = waittest.Patience
 
 // pairs are the kinds of upstream legs: how Dial turns a TCP connection into a leg.
 var pairs = map[string]func(*net.TCPConn) net.Conn{
@@ -54,13 +55,13 @@ func forBothPairs(t *testing.T, test func(t *testing.T, leg func(*net.TCPConn) n
 type world struct {
 	*proxy.Server
 	addr string
-	log  *logBuffer
+	log  *waittest.Log
 }
 
 // start serves one route with the given Dial until the test ends.
 func start(t testing.TB, cfg proxy.Config, dial func(context.Context) (net.Conn, error)) *world {
 	t.Helper()
-	w := &world{log: new(logBuffer)}
+	w := &world{log: new(waittest.Log)}
 	cfg.Logger = slog.New(slog.NewTextHandler(w.log, nil))
 	w.Server = proxy.New(cfg)
 	addr, err := w.Listen(t.Context(), "127.0.0.1:0", proxy.Route{Name: "web", Dial: dial})
@@ -144,6 +145,57 @@ func (w *world) wantRefused(t testing.TB) {
 	}
 }
 
+// words is a Dial to an upstream that reads to the end, and what it has read of each connection.
+func words(t testing.TB) (dial func(context.Context) (net.Conn, error), heard <-chan string) {
+	t.Helper()
+	said := make(chan string, 200)
+	return upstream(t, pairs["copied"], func(c *net.TCPConn) {
+		b, _ := io.ReadAll(c)
+		said <- string(b)
+	}), said
+}
+
+// lastWords is what a function says that has no more time.
+const lastWords = "last words"
+
+// sayLastWords makes n connections, and ends each with its last words.
+func sayLastWords(t testing.TB, addr string, n int) {
+	t.Helper()
+	for range n {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, lastWords)
+		_ = c.Close()
+	}
+}
+
+// wantLastWords waits until the upstream has heard them n times.
+func wantLastWords(t testing.TB, heard <-chan string, n int) {
+	t.Helper()
+	for i := range n {
+		select {
+		case got := <-heard:
+			if got != lastWords {
+				t.Errorf("%q arrived", got)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%d of %d connections were dropped", n-i, n)
+		}
+	}
+}
+
+// drain shuts down a server that has time for it.
+func drain(t testing.TB, s *proxy.Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+}
+
 // echo sends everything back, and its end with it.
 func echo(c *net.TCPConn) {
 	if _, err := io.Copy(c, c); err == nil {
@@ -174,42 +226,26 @@ func wantReset(t testing.TB, c net.Conn) []byte {
 	return got
 }
 
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, condition func() bool) {
+// stopped is a clock that goes on when a test says so. The zero value is ready to use.
+type stopped struct{ passed, reads atomic.Int64 }
+
+func (s *stopped) Now() clock.Instant {
+	s.reads.Add(1)
+	d := time.Duration(s.passed.Load())
+	return clock.At(time.Unix(1_700_000_000, 0).Add(d), time.Hour+d)
+}
+
+func (s *stopped) pass(d time.Duration) { s.passed.Add(int64(d)) }
+
+// looked waits until a drain has looked at the time, as it does fifty times a second; others do now and then.
+func (s *stopped) looked(t testing.TB) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for: %s", patience, what)
-		}
-	}
+	reads := s.reads.Load()
+	waittest.Until(t, "a look at the clock", func() bool { return s.reads.Load() > reads+2 })
 }
 
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b)
 	return b
-}
-
-// logBuffer collects log lines.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logBuffer) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.buf.String(), text)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // R19: nor does the function's leg send keepalives: a thaw finds their answers overdue.
@@ -47,7 +49,7 @@ func TestTheFunctionsLegSendsNoKeepalives(t *testing.T) {
 		if on != 0 {
 			t.Errorf("SO_KEEPALIVE is %d, want 0", on)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(waittest.Patience):
 		t.Error("nothing was dialled")
 	}
 }

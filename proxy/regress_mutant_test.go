@@ -16,6 +16,7 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/bufpool"
 	"github.com/consul-lambda/consul-lambda/internal/clock"
 	"github.com/consul-lambda/consul-lambda/internal/clock/clocktest"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/proxy"
 )
 
@@ -61,11 +62,11 @@ func TestADialThatFailsAfterItBeganAgainIsAReset(t *testing.T) {
 	t.Parallel()
 	var skew clocktest.Skew
 	var dials atomic.Int32
-	w := start(t, proxy.Config{Clock: skew.Now, Watch: &clock.Watch{Clock: skew.Now}}, func(context.Context) (net.Conn, error) {
+	w := start(t, proxy.Config{Clock: skew.Now, Watch: &clock.Watch{Clock: skew.Now}}, func(ctx context.Context) (net.Conn, error) {
 		if n := dials.Add(1); n == 1 {
 			skew.Jump(3 * time.Second) // this failure is the first to notice
 		} else if n > 2 {
-			time.Sleep(10 * time.Millisecond)
+			<-ctx.Done() // one of as many as there is time for
 		}
 		return nil, errors.New("refused")
 	})
@@ -134,16 +135,17 @@ func TestBuffersAreGivenBackAfterTheLastConnection(t *testing.T) {
 			break
 		}
 	}
-	_ = c.Close()
-	eventually(t, "the connection's end", func() bool { return w.Stats().Open == 0 })
-	time.Sleep(2 * sweep) // somebody must go on looking
 	if !pool.Grown() {
 		t.Fatal("a stream did not grow the buffers")
 	}
+	_ = c.Close()
+	waittest.Until(t, "the connection's end", func() bool { return w.Stats().Open == 0 })
+	looks := w.Still()
+	waittest.Until(t, "somebody to go on looking", func() bool { return w.Still() >= looks+2 })
 	for range 30 {
 		w.Sweep()
 	}
-	eventually(t, "the buffers to be given back", func() bool { return !pool.Grown() })
+	waittest.Until(t, "the buffers to be given back", func() bool { return !pool.Grown() })
 }
 
 // R19: what was sent may go unacknowledged for 10 s in which the process runs. Freezes, however many, are no part of them.
@@ -163,13 +165,13 @@ func TestFreezesAreNoPartOfTheTimeForAnAcknowledgement(t *testing.T) {
 	<-deaf
 	before := w.Progress()
 	_, _ = io.WriteString(c, "is anybody there?")
-	eventually(t, "the bytes to be sent", func() bool { return w.Progress() > before })
+	waittest.Until(t, "the bytes to be sent", func() bool { return w.Progress() > before })
 	w.Sweep()
 	for range 100 {
 		skew.Jump(2 * time.Second)
 		w.Thaw()
 	}
-	_ = c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+	_ = c.SetReadDeadline(time.Now().Add(500 * time.Millisecond)) // in which the sweep looks twice
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the function sees %v; ended: %v", err, w.Stats().Ended)
 	}

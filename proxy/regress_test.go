@@ -19,6 +19,7 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/clock"
 	"github.com/consul-lambda/consul-lambda/internal/clock/clocktest"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/proxy"
 )
 
@@ -68,7 +69,7 @@ func TestAResetOfTheFunctionIsNoCleanEndWhileBytesFlowBothWays(t *testing.T) {
 		time.Sleep(time.Duration(i%5) * time.Millisecond) // the stream fills what is on the way, more or less
 		_ = c.SetLinger(0)
 		_ = c.Close()
-		eventually(t, "the connection's end", func() bool { return w.Stats().Open == 0 })
+		waittest.Until(t, "the connection's end", func() bool { return w.Stats().Open == 0 })
 	}
 	if clean, reset := got.clean.Load(), got.reset.Load(); clean != 0 || reset != times {
 		t.Errorf("of %d resets the upstream saw %d clean ends and %d resets", times, clean, reset)
@@ -87,10 +88,10 @@ func TestAPathThatDiesWhileThePeersWindowIsClosedEndsTheConnection(t *testing.T)
 		w.SetAckTimeout(2 * time.Second)
 		c := w.connect(t)
 		go writeOn(c)
-		eventually(t, "the stream to fill every buffer on the way", func() bool { return w.Progress() > 0 && upstreamIsBlockedOrDone(w) })
+		waittest.Until(t, "the stream to fill every buffer on the way", func() bool { return w.Progress() > 0 && upstreamIsBlockedOrDone(w) })
 		time.Sleep(700 * time.Millisecond) // so that the second probe was answered, and nothing else is in flight
 		ignoreSegments(t, <-peer)
-		eventually(t, "the end of the path to be noticed", func() bool { return w.Stats().Ended[proxy.CauseUnacknowledged] == 1 })
+		waittest.Until(t, "the end of the path to be noticed", func() bool { return w.Stats().Ended[proxy.CauseUnacknowledged] == 1 })
 	})
 }
 
@@ -188,7 +189,7 @@ func TestASlowReaderOfAHalfClosedConnectionGetsEverything(t *testing.T) {
 						if _, err := io.ReadFull(c, make([]byte, part)); err != nil {
 							t.Fatal(err)
 						}
-						eventually(t, "the stream to fill every buffer on the way", func() bool { return upstreamIsBlockedOrDone(w) && w.Blocked() })
+						waittest.Until(t, "the stream to fill every buffer on the way", func() bool { return upstreamIsBlockedOrDone(w) && w.Blocked() })
 						w.Sweep()
 						skew.Jump(61 * time.Second)
 						w.Sweep()
@@ -244,7 +245,7 @@ func TestACutIsToldAtOnceWhileAnUploadIsBlocked(t *testing.T) {
 			if _, err := io.ReadFull(c, got); err != nil || string(got) != tt.answer {
 				t.Errorf("the function got %q, %v", got, err)
 			}
-			eventually(t, "the stream to fill every buffer on the way", func() bool { return w.Progress() > 0 && upstreamIsBlockedOrDone(w) })
+			waittest.Until(t, "the stream to fill every buffer on the way", func() bool { return w.Progress() > 0 && upstreamIsBlockedOrDone(w) })
 			began := time.Now()
 			close(cut)
 			more, err := io.ReadAll(c)
@@ -256,7 +257,7 @@ func TestACutIsToldAtOnceWhileAnUploadIsBlocked(t *testing.T) {
 			if took := time.Since(began); took > patience/2 {
 				t.Errorf("the function was told after %v, want at once", took)
 			}
-			eventually(t, "the connection's end", func() bool { return w.Stats().Open == 0 })
+			waittest.Until(t, "the connection's end", func() bool { return w.Stats().Open == 0 })
 			if n := w.Stats().Ended[tt.want]; n != 1 {
 				t.Errorf("ended: %v, want one %s", w.Stats().Ended, tt.want)
 			}
@@ -267,45 +268,10 @@ func TestACutIsToldAtOnceWhileAnUploadIsBlocked(t *testing.T) {
 // R16: the last call is for all who wait, not for those who can be accepted within some time.
 func TestADrainTakesAllThatWaitsHoweverSlowAcceptingIs(t *testing.T) {
 	t.Parallel()
-	const waiting = 200
-	var received atomic.Int64
-	dial := upstream(t, pairs["copied"], func(c *net.TCPConn) {
-		if b, _ := io.ReadAll(c); string(b) == "x" {
-			received.Add(1)
-		}
-	})
-	var skew clocktest.Skew
-	s := proxy.New(proxy.Config{Clock: func() clock.Instant {
+	drainWaiting(t, 200, proxy.Config{Clock: func() clock.Instant {
 		time.Sleep(time.Millisecond) // each accept takes so long
-		return skew.Now()
+		return clock.Clock(nil).Now()
 	}})
-	addr, err := s.Listen(t.Context(), "127.0.0.1:0", proxy.Route{Name: "web", Dial: dial})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range waiting { // nothing is accepted yet
-		c, err := net.Dial("tcp", addr.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = io.WriteString(c, "x")
-		_ = c.Close()
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(context.Background()) }()
-	eventually(t, "the first", func() bool { return s.Stats().Accepted > 0 })
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := s.Shutdown(ctx); err != nil {
-		t.Errorf("Shutdown: %v", err)
-	}
-	if err := <-served; !errors.Is(err, proxy.ErrServerClosed) {
-		t.Errorf("Serve: %v", err)
-	}
-	if n := s.Stats().Accepted; n != waiting {
-		t.Errorf("%d of %d connections were accepted", n, waiting)
-	}
-	eventually(t, "what they sent", func() bool { return received.Load() == waiting })
 }
 
 // R16: a connection that arrives in the moment of the last call is one that waits, although the accept loop was told of the
@@ -340,7 +306,7 @@ func startAccepting(t *testing.T, w *world, received <-chan string) {
 	if got := <-received; got != "first" {
 		t.Errorf("the upstream got %q", got)
 	}
-	eventually(t, "the connection's end", func() bool { return w.Stats().Open == 0 })
+	waittest.Until(t, "the connection's end", func() bool { return w.Stats().Open == 0 })
 }
 
 // send connects, sends and closes without a pause in which another goroutine would run.
@@ -371,7 +337,7 @@ func TestARefusedConnectionLeavesNothingBehind(t *testing.T) {
 		return nil, ctx.Err()
 	})
 	w.connect(t)
-	eventually(t, "the one that is allowed", func() bool { return w.Stats().Open == 1 })
+	waittest.Until(t, "the one that is allowed", func() bool { return w.Stats().Open == 1 })
 	for range 100 {
 		w.wantRefused(t)
 	}

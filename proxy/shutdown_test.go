@@ -7,9 +7,11 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/proxy"
 )
 
@@ -18,7 +20,7 @@ func TestADrainDeliversWhatTheFunctionSentBeforeItEnded(t *testing.T) {
 	forBothPairs(t, func(t *testing.T, leg func(*net.TCPConn) net.Conn) {
 		received := make(chan int, 1)
 		dial := upstream(t, leg, func(c *net.TCPConn) {
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond) // the upstream is slow
 			b, err := io.ReadAll(c)
 			if err != nil {
 				t.Errorf("the upstream saw %v", err)
@@ -28,7 +30,7 @@ func TestADrainDeliversWhatTheFunctionSentBeforeItEnded(t *testing.T) {
 		dialling := make(chan struct{})
 		w := start(t, proxy.Config{}, func(ctx context.Context) (net.Conn, error) {
 			close(dialling)
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // and so is the way there
 			return dial(ctx)
 		})
 		c := w.connect(t)
@@ -38,11 +40,7 @@ func TestADrainDeliversWhatTheFunctionSentBeforeItEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = c.Close()
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		defer cancel()
-		if err := w.Shutdown(ctx); err != nil {
-			t.Errorf("Shutdown: %v", err)
-		}
+		drain(t, w.Server)
 		if n := <-received; n != sent {
 			t.Errorf("%d of %d bytes arrived", n, sent)
 		}
@@ -52,46 +50,30 @@ func TestADrainDeliversWhatTheFunctionSentBeforeItEnded(t *testing.T) {
 // R16: connections that wait in the kernel when the shutdown begins are taken too.
 func TestADrainTakesConnectionsThatWaitInTheKernel(t *testing.T) {
 	t.Parallel()
-	const waiting = 50
-	received := make(chan string, waiting)
-	dial := upstream(t, pairs["copied"], func(c *net.TCPConn) {
-		b, _ := io.ReadAll(c)
-		received <- string(b)
-	})
-	s := proxy.New(proxy.Config{})
+	drainWaiting(t, 50, proxy.Config{})
+}
+
+// drainWaiting wants that a drain takes all of so many connections, which were there before the server accepted the first.
+func drainWaiting(t *testing.T, waiting int, cfg proxy.Config) {
+	t.Helper()
+	dial, heard := words(t)
+	s := proxy.New(cfg)
 	addr, err := s.Listen(t.Context(), "127.0.0.1:0", proxy.Route{Name: "web", Dial: dial})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range waiting { // nothing is accepted yet
-		c, err := net.Dial("tcp", addr.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = io.WriteString(c, "last words")
-		_ = c.Close()
-	}
+	sayLastWords(t, addr.String(), waiting)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(context.Background()) }()
-	eventually(t, "the first to be accepted", func() bool { return s.Stats().Accepted > 0 })
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	if err := s.Shutdown(ctx); err != nil {
-		t.Error(err)
-	}
+	waittest.Until(t, "the first to be accepted", func() bool { return s.Stats().Accepted > 0 })
+	drain(t, s)
 	if err := <-served; !errors.Is(err, proxy.ErrServerClosed) {
 		t.Errorf("Serve returned %v", err)
 	}
-	for range waiting {
-		select {
-		case got := <-received:
-			if got != "last words" {
-				t.Errorf("%q arrived", got)
-			}
-		case <-time.After(patience):
-			t.Fatal("a connection was dropped")
-		}
+	if n := s.Stats().Accepted; n != int64(waiting) {
+		t.Errorf("%d of %d connections were accepted", n, waiting)
 	}
+	wantLastWords(t, heard, waiting)
 }
 
 // R16: a silent connection does not hold up the end, one on which bytes move may use the time that there is.
@@ -105,7 +87,7 @@ func TestADrainWaitsOnlyWhileBytesMove(t *testing.T) {
 			if err := w.Shutdown(t.Context()); err != nil {
 				t.Error(err)
 			}
-			if took := time.Since(began); took > time.Second {
+			if took := time.Since(began); took > 2*time.Second { // which is all that Lambda gives
 				t.Errorf("the drain took %v, want about 200 ms", took)
 			}
 			wantReset(t, c)
@@ -114,26 +96,39 @@ func TestADrainWaitsOnlyWhileBytesMove(t *testing.T) {
 			}
 		})
 		t.Run("moving", func(t *testing.T) {
-			const total = 20
-			w := start(t, proxy.Config{}, upstream(t, leg, func(c *net.TCPConn) {
-				for range total {
+			var now stopped // a machine that pauses does not make the connection silent
+			move := make(chan struct{})
+			w := start(t, proxy.Config{Clock: now.Now}, upstream(t, leg, func(c *net.TCPConn) {
+				for range move {
 					_, _ = c.Write([]byte("x"))
-					time.Sleep(50 * time.Millisecond)
 				}
 			}))
 			c := w.connect(t)
-			if _, err := c.Read(make([]byte, 1)); err != nil {
-				t.Fatal(err)
+			moves := func() {
+				t.Helper()
+				move <- struct{}{}
+				if _, err := c.Read(make([]byte, 1)); err != nil {
+					t.Fatalf("a byte that moved in time did not arrive: %v", err)
+				}
 			}
+			end := sync.OnceFunc(func() { close(move) })
+			defer end()
+			moves()
 			ended := make(chan error, 1)
 			go func() {
 				ctx, cancel := context.WithTimeout(context.Background(), patience)
 				defer cancel()
 				ended <- w.Shutdown(ctx)
 			}()
-			got, err := io.ReadAll(c)
-			if len(got) != total-1 || err != nil {
-				t.Errorf("%d bytes came during the drain, and then %v; want %d and the end", len(got), err, total-1)
+			for range 20 { // for two seconds in all
+				now.looked(t)
+				now.pass(100 * time.Millisecond)
+				now.looked(t)
+				moves()
+			}
+			end()
+			if rest, err := io.ReadAll(c); len(rest) != 0 || err != nil {
+				t.Errorf("%d bytes and %v came after the last byte, want the end", len(rest), err)
 			}
 			_ = c.Close()
 			if err := <-ended; err != nil {
@@ -141,12 +136,13 @@ func TestADrainWaitsOnlyWhileBytesMove(t *testing.T) {
 			}
 		})
 		t.Run("moving without end", func(t *testing.T) {
-			w := start(t, proxy.Config{}, upstream(t, leg, func(c *net.TCPConn) {
+			var now stopped // as above
+			w := start(t, proxy.Config{Clock: now.Now}, upstream(t, leg, func(c *net.TCPConn) {
 				for {
 					if _, err := c.Write([]byte("x")); err != nil {
 						return
 					}
-					time.Sleep(10 * time.Millisecond)
+					time.Sleep(10 * time.Millisecond) // a stream, and not as fast as it can be
 				}
 			}))
 			c := w.connect(t)
@@ -157,7 +153,7 @@ func TestADrainWaitsOnlyWhileBytesMove(t *testing.T) {
 			if err := w.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("Shutdown: %v, want that of its context", err)
 			}
-			if took := time.Since(began); took < 400*time.Millisecond || took > 2*time.Second {
+			if took := time.Since(began); took < 400*time.Millisecond || took > 5*time.Second {
 				t.Errorf("the drain took %v, want the 500 ms that it was given", took)
 			}
 		})
@@ -179,8 +175,8 @@ func TestADrainEndsAPointlessDialAndAcceptsNothing(t *testing.T) {
 	if err := w.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("the drain took %v", took)
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("the drain took %v, and the dial had %v", took, patience)
 	}
 	wantReset(t, c)
 	if _, err := net.Dial("tcp", w.addr); err == nil {

@@ -71,6 +71,9 @@ func TestWritingAllocatesNothing(t *testing.T) {
 					}
 				}
 			}))
+			if n == 0 {
+				break
+			}
 		}
 		t.Logf("%v allocations for %d writes of %d bytes, limit 0", n, writes, size)
 		if n != 0 {

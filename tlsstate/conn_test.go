@@ -549,7 +549,7 @@ func TestEndingAConnectionInUse(t *testing.T) {
 							}
 						}
 					})
-					time.Sleep(time.Duration(i) * 200 * time.Microsecond)
+					time.Sleep(time.Duration(i) * 200 * time.Microsecond) // the moment is as good as any
 					_ = end(p)
 					_ = p.far.tap.Close()
 					users.Wait()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/certtest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/mesh"
 	"github.com/consul-lambda/consul-lambda/tlsstate"
 )
@@ -137,7 +138,7 @@ func TestUnusableDocumentLeavesTheLastGoodOne(t *testing.T) {
 				if w.ready(t) != first {
 					t.Error("the last good snapshot was given up")
 				}
-				if n := w.log.lines("refresh failed, the last good credentials stay in use"); n == 0 || w.log.lines(`"level":"ERROR"`) != 0 {
+				if n := w.log.Count("refresh failed, the last good credentials stay in use"); n == 0 || w.log.Count(`"level":"ERROR"`) != 0 {
 					t.Errorf("the failure was not told, or as an error:\n%s", w.log)
 				}
 				check(t, bad, good.PrivateKeyPEM, w.log.String())
@@ -207,7 +208,7 @@ func TestPeeredUpstreamFailsClosedWithoutAllThatItNeeds(t *testing.T) {
 			}
 			w.dial(t, 1)
 			w.readAgain(t)
-			if n := w.log.lines(`"level":"WARN"`); n != 1 || w.log.lines(`web.svc.east.peer:8080`) != 1 {
+			if n := w.log.Count(`"level":"WARN"`); n != 1 || w.log.Count(`web.svc.east.peer:8080`) != 1 {
 				t.Errorf("%d warnings, want one that names the upstream:\n%s", n, w.log)
 			}
 		})
@@ -226,9 +227,9 @@ func TestSnapshotDescribesItself(t *testing.T) {
 	if snap.ID() != id(t, ca, "fn") || !snap.NotAfter().Equal(until) || snap.Generation() != 1 {
 		t.Errorf("snapshot of %s until %v, generation %d", snap.ID(), snap.NotAfter(), snap.Generation())
 	}
-	eventually(t, "a line about it", func() bool { return w.log.lines("credentials in use") == 1 })
+	waittest.Until(t, "a line about it", func() bool { return w.log.Count("credentials in use") == 1 })
 	for _, want := range []string{`"level":"INFO"`, `"generation":1`, `"roots":2`, snap.ID().String()} {
-		if w.log.lines(want) != 1 {
+		if w.log.Count(want) != 1 {
 			t.Errorf("the log does not have %s:\n%s", want, w.log)
 		}
 	}

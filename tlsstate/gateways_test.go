@@ -18,6 +18,7 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/certtest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/tlsstate"
 )
 
@@ -143,7 +144,7 @@ func TestNextGatewayIsTried(t *testing.T) {
 			}
 			began := time.Now()
 			connect()
-			if took := time.Since(began); took < stagger || took > stagger+patience/2 {
+			if took := time.Since(began); took < stagger || took > stagger+5*time.Second {
 				t.Errorf("took %v, want a little more than %v", took, stagger)
 			}
 		})
@@ -192,7 +193,7 @@ func TestAllGatewaysDeadIsToldWithinTheContext(t *testing.T) {
 			for _, g := range w.gateways {
 				tc.fail(t, g)
 			}
-			const bound = 500 * time.Millisecond
+			const bound = time.Second // in which the second gateway is tried too, also on a machine that is slow
 			var err error
 			dial := func() {
 				ctx, cancel := context.WithTimeout(t.Context(), bound)
@@ -206,7 +207,7 @@ func TestAllGatewaysDeadIsToldWithinTheContext(t *testing.T) {
 			} else {
 				began := time.Now()
 				dial()
-				if took := time.Since(began); took < bound-50*time.Millisecond || took > bound+patience/2 {
+				if took := time.Since(began); took < bound-50*time.Millisecond || took > bound+5*time.Second {
 					t.Errorf("took %v, want about %v", took, bound)
 				}
 			}
@@ -296,7 +297,7 @@ func TestBlackHoleIsSkippedOnceAnotherWon(t *testing.T) {
 	blackHole(t, w.gateways[0], true)
 	w.dial(t, 0)
 	w.SetFirst(0)
-	eventually(t, "a dial that skips the black hole", func() bool { // the loser of the first takes a moment to end
+	waittest.Until(t, "a dial that skips the black hole", func() bool { // the loser of the first takes a moment to end
 		w.SetFirst(0)
 		began := time.Now()
 		w.dial(t, 0)
@@ -441,7 +442,7 @@ func startNamed(t testing.TB, resolver *names, hosts ...string) *world {
 		Resolver: resolver,
 	})
 	w.ready(t)
-	eventually(t, "the name being looked up ahead of need", func() bool { return resolver.count() > 0 })
+	waittest.Until(t, "the name being looked up ahead of need", func() bool { return resolver.count() > 0 })
 	return w
 }
 
@@ -462,7 +463,12 @@ func TestNameWithSeveralAddresses(t *testing.T) {
 	// Name servers shuffle. The last good address is kept all the same, as sessions and a live path are known there.
 	resolver.set(func(n *names) { n.addrs = addrs("127.0.0.1", "127.0.0.2") })
 	w.skew.Jump(31 * time.Second)
-	if got := host(w.dial(t, 0)); got != "127.0.0.2" {
+	began := time.Now()
+	got := host(w.dial(t, 0))
+	if took := time.Since(began); took >= stagger {
+		t.Skipf("the machine is too busy: a dial took %v", took) // and may have gone on to the other address
+	}
+	if got != "127.0.0.2" {
 		t.Errorf("connected to %s", got)
 	}
 }
@@ -588,7 +594,7 @@ func TestDialsShareALookUp(t *testing.T) {
 			t.Error("connected without an address")
 		}
 	}()
-	eventually(t, "a look-up", func() bool { return resolver.count() == 1 })
+	waittest.Until(t, "a look-up", func() bool { return resolver.count() == 1 })
 	var dials sync.WaitGroup
 	for range 10 {
 		dials.Go(func() {
@@ -661,14 +667,14 @@ func TestDialIsBoundedByItsContext(t *testing.T) {
 	silent := listen(t, "127.0.0.1:0", func(raw net.Conn) { _, _ = io.Copy(io.Discard, raw) })
 	w := start(t, storeOf(t, ca.Doc(t, certtest.Service(t, "fn"))), tlsstate.Config{Gateways: []string{silent}})
 	w.ready(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	began := time.Now()
 	_, err := w.Dial(ctx, 0)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), silent) {
 		t.Errorf("error %v, want the deadline and the gateway", err)
 	}
-	if took := time.Since(began); took < 150*time.Millisecond || took > patience/2 {
+	if took := time.Since(began); took < 450*time.Millisecond || took > 5*time.Second {
 		t.Errorf("took %v", took)
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // crypto/tls answers a KeyUpdate but never sends one by itself, so the far end speaks the record layer of TLS 1.3 by hand
@@ -103,22 +105,11 @@ func (r *records) open(from io.Reader) (kind byte, p []byte, err error) {
 }
 
 // keyLog collects the secrets of a handshake.
-type keyLog struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *keyLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
+type keyLog struct{ waittest.Log }
 
 func (l *keyLog) secret(t testing.TB, label string) []byte {
 	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.buf.String()) {
+	for line := range strings.Lines(l.String()) {
 		if f := strings.Fields(line); len(f) == 3 && f[0] == label {
 			secret, err := hex.DecodeString(f[2])
 			if err != nil {

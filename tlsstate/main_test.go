@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,14 +19,15 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/certtest"
 	"github.com/consul-lambda/consul-lambda/internal/clock/clocktest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/mesh"
 	"github.com/consul-lambda/consul-lambda/tlsstate"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds every wait of these tests; nothing is expected to take nearly so long.
-const patience = 10 * time.Second
+// patience bounds what these tests do with a connection.
+const patience = waittest.Patience
 
 // store is a Source in memory. The zero value says that there is no document.
 type store struct {
@@ -97,14 +97,14 @@ type world struct {
 	*tlsstate.State
 	store *store
 	skew  *clocktest.Skew
-	log   *logBuffer
+	log   *waittest.Log
 }
 
 // start runs a State. What cfg leaves out is given: an upstream called web, a gateway that refuses, a clock that can be
 // moved, a log that is kept.
 func start(t testing.TB, source *store, cfg tlsstate.Config) *world {
 	t.Helper()
-	w := &world{store: source, skew: new(clocktest.Skew), log: new(logBuffer)}
+	w := &world{store: source, skew: new(clocktest.Skew), log: new(waittest.Log)}
 	cfg.Source = source
 	cfg.Clock = w.skew.Now
 	cfg.Logger = slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -134,7 +134,7 @@ func (w *world) swap(t testing.TB, doc mesh.Document) {
 	t.Helper()
 	before := w.ready(t).Generation()
 	w.store.put(certtest.Encode(t, doc))
-	eventually(t, "the new document in use", func() bool {
+	waittest.Until(t, "the new document in use", func() bool {
 		w.due()
 		return w.Snapshot().Generation() == before+1
 	})
@@ -150,7 +150,7 @@ func (w *world) due() {
 func (w *world) readAgain(t testing.TB) {
 	t.Helper()
 	reads := w.store.count()
-	eventually(t, "another read", func() bool {
+	waittest.Until(t, "another read", func() bool {
 		w.due()
 		return w.store.count() > reads
 	})
@@ -282,47 +282,9 @@ func roundTrip(t testing.TB, c net.Conn, text string) {
 	}
 }
 
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for: %s", patience, what)
-		}
-	}
-}
-
 // pattern returns n bytes that do not repeat.
 func pattern(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(b)
 	return b
-}
-
-// logBuffer collects log lines.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-// lines counts the lines that hold text.
-func (l *logBuffer) lines(text string) (n int) {
-	for line := range strings.Lines(l.String()) {
-		if strings.Contains(line, text) {
-			n++
-		}
-	}
-	return n
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/bufpool"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/tlsstate"
 )
 
@@ -200,7 +201,7 @@ func shake(t testing.TB, near, other net.Conn, cfg pairConfig) *pair {
 // holdsNothing waits until the Conn has no buffer borrowed.
 func (p *pair) holdsNothing(t testing.TB) {
 	t.Helper()
-	eventually(t, "all buffers given back", func() bool { return p.bufs.Lent() == 0 })
+	waittest.Until(t, "all buffers given back", func() bool { return p.bufs.Lent() == 0 })
 }
 
 // reading is one way of reading a Conn.

@@ -6,9 +6,9 @@ import (
 	"net"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/bufpool"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // dialled is a raw connection to a listener that says nothing.
@@ -38,11 +38,8 @@ func TestASpareWhoseReaderIsAtWorkIsNotQuiet(t *testing.T) {
 	}
 	waited := make(chan error, 1)
 	go func() { waited <- w.wait() }()
-	for deadline := time.Now().Add(10 * time.Second); !w.quiet(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Error("it is never quiet, although its reader waits")
-			break
-		}
+	if !waittest.Within(waittest.Patience, w.quiet) {
+		t.Error("it is never quiet, although its reader waits")
 	}
 	_ = conn.Close()
 	<-waited

@@ -17,6 +17,7 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/bufpool"
 	"github.com/consul-lambda/consul-lambda/internal/certtest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/tlsstate"
 )
 
@@ -26,11 +27,7 @@ func TestRefillThatHungThroughAFreezeIsDialledAgainAtTheThaw(t *testing.T) {
 	t.Parallel()
 	w := newSpareWorld(t, meshsim.Echo, tlsstate.Config{})
 	gateway := w.mesh.Gateway
-	silent := gateway.Stats().Accepted + 1
-	gateway.SetFaults(meshsim.FaultPlan{Accept: meshsim.AcceptSilent})
-	c := w.dial(t) // takes the spare
-	defer c.Reset()
-	greet(t, c) // its answer lets the refill begin
+	silent := w.takeSpareAndHang(t)
 	for range 4 {
 		w.until(t, "the refill to hang", func() bool { return gateway.Stats().Accepted >= silent })
 		silent++
@@ -74,18 +71,14 @@ func TestFailedLookUpIsNotWaitedForAgainForAWhile(t *testing.T) {
 	resolver, w := startNameless(t, hang)
 	w.dial(t, 0) // waits a second for the look-up
 	for range 3 {
-		began := time.Now()
-		w.dial(t, 0)
-		if took := time.Since(began); took >= time.Second {
-			t.Errorf("a dial after the one that failed to look the name up took %v", took)
-		}
+		wantAtOnce(t, func() { w.dial(t, 0) }) // and not after a second
 	}
 	asked := resolver.count()
 	resolver.set(func(n *names) {
 		close(hang) // ends the question that is still open
 		n.hangs, n.err = nil, errors.New("server misbehaving")
 	})
-	eventually(t, "the name to be asked for again", func() bool {
+	waittest.Until(t, "the name to be asked for again", func() bool {
 		w.skew.Jump(5 * time.Second)
 		w.dial(t, 0)
 		return resolver.count() > asked
@@ -179,7 +172,7 @@ func TestWhatLargeWritesCollectCountsInTheBudget(t *testing.T) {
 		})
 		return yes
 	}
-	eventually(t, "all writes to be blocked", func() bool {
+	waittest.Until(t, "all writes to be blocked", func() bool {
 		for _, c := range conns {
 			if !blocked(c) {
 				return false
@@ -187,7 +180,7 @@ func TestWhatLargeWritesCollectCountsInTheBudget(t *testing.T) {
 		}
 		return true
 	})
-	eventually(t, "what is collected to count, and not to exceed the budget", func() bool { // by a write that then gives up, for a moment
+	waittest.Until(t, "what is collected to count, and not to exceed the budget", func() bool { // by a write that then gives up, for a moment
 		n := pool.Lent()
 		return n >= bufpool.Medium && n <= limit
 	})
@@ -230,7 +223,7 @@ func TestCredentialsThatComeLateOpenTheSpares(t *testing.T) {
 	s := new(store)
 	w := start(t, s, tlsstate.Config{Gateways: []string{m.Gateway.Addr()}, Upstreams: upstreams(t, "web:1234"), Spares: []int{2}})
 	t.Cleanup(w.Close)
-	eventually(t, "a look that finds no document", func() bool { return s.count() > 0 })
+	waittest.Until(t, "a look that finds no document", func() bool { return s.count() > 0 })
 	s.put(certtest.Encode(t, doc))
-	eventually(t, "both spares", func() bool { return w.HasSpare(0) && w.Stats().Handshakes == 2 })
+	waittest.Until(t, "both spares", func() bool { return w.HasSpare(0) && w.Stats().Handshakes == 2 })
 }

@@ -161,7 +161,7 @@ func TestLastGoodCredentialsServeUntilTheyExpire(t *testing.T) {
 						t.Fatal("the snapshot changed")
 					}
 				}
-				if w.log.lines(`"level":"WARN"`) < 3 || w.log.lines(`"level":"ERROR"`) != 0 {
+				if w.log.Count(`"level":"WARN"`) < 3 || w.log.Count(`"level":"ERROR"`) != 0 {
 					t.Errorf("want a warning at each refresh, and no error yet:\n%s", w.log)
 				}
 				time.Sleep(time.Nanosecond)
@@ -176,7 +176,7 @@ func TestLastGoodCredentialsServeUntilTheyExpire(t *testing.T) {
 					t.Errorf("error %v, want ErrNoCredentials, when the leaf expired, and %v", dialErr, err)
 				}
 				time.Sleep(20 * time.Second)
-				if w.log.lines(`"level":"ERROR"`) == 0 {
+				if w.log.Count(`"level":"ERROR"`) == 0 {
 					t.Errorf("nothing says that credentials have expired:\n%s", w.log)
 				}
 				source.put(leafFor(t, certtest.NewCA(t), time.Hour))
@@ -472,7 +472,7 @@ func TestThawEndsAReadThatHangs(t *testing.T) {
 				if snap := w.Snapshot(); snap == nil || snap.Generation() != want || source.count() != hung+1 {
 					t.Errorf("%d reads after %d, snapshot %v", source.count(), hung, snap)
 				}
-				if w.log.lines(`"level":"WARN"`) > 1 { // the one before the first document
+				if w.log.Count(`"level":"WARN"`) > 1 { // the one before the first document
 					t.Errorf("a read that was ended on purpose is no failure:\n%s", w.log)
 				}
 			})
@@ -539,7 +539,7 @@ func TestReadThatHangsIsEnded(t *testing.T) {
 		if gaps := source.gaps(); len(gaps) != 1 || gaps[0] < 5100*time.Millisecond || gaps[0] > 5200*time.Millisecond {
 			t.Errorf("asked again after %v, want 5 s and the first pause", gaps)
 		}
-		if w.log.lines("no credentials yet") != 1 {
+		if w.log.Count("no credentials yet") != 1 {
 			t.Errorf("it was not told:\n%s", w.log)
 		}
 	})
@@ -553,7 +553,7 @@ func TestPanicOfTheSourceIsSurvived(t *testing.T) {
 		source.set(func(context.Context) ([]byte, error) { panic("nobody thought of that") })
 		w := start(t, source, tlsstate.Config{})
 		time.Sleep(time.Second)
-		if source.count() < 3 || w.log.lines("nobody thought of that") != source.count() {
+		if source.count() < 3 || w.log.Count("nobody thought of that") != source.count() {
 			t.Errorf("after %d panics:\n%s", source.count(), w.log)
 		}
 		source.put(certtest.Encode(t, certDocument(t)))

@@ -140,7 +140,7 @@ func TestUnchangedDocumentMakesNoNewGeneration(t *testing.T) {
 			t.Errorf("the document was read again and became generation %d", w.Snapshot().Generation())
 		}
 	}
-	if n := w.log.lines("credentials in use"); n != 1 {
+	if n := w.log.Count("credentials in use"); n != 1 {
 		t.Errorf("%d lines say that credentials are in use, want 1", n)
 	}
 }
@@ -210,7 +210,7 @@ func TestDialsSeeOneSnapshotWhileDocumentsAreSwapped(t *testing.T) {
 					return
 				}
 				last = snap.Generation()
-				time.Sleep(50 * time.Microsecond)
+				time.Sleep(50 * time.Microsecond) // the dials want the processor too
 			}
 		})
 	}
@@ -245,7 +245,7 @@ func TestOneBadRootAmongGoodOnesIsToldAndLeftOut(t *testing.T) {
 			w := start(t, storeOf(t, doc), tlsstate.Config{Gateways: []string{destination(t, serverConfig(ca.Leaf(t, id(t, ca, "web"))))}})
 			w.dial(t, 0)
 			w.readAgain(t)
-			if n := w.log.lines(`"level":"WARN"`); n != 1 || w.log.lines("rootCertPEM") != 1 {
+			if n := w.log.Count(`"level":"WARN"`); n != 1 || w.log.Count("rootCertPEM") != 1 {
 				t.Errorf("%d warnings, want one that names rootCertPEM:\n%s", n, w.log)
 			}
 		})
@@ -261,7 +261,7 @@ func TestOneBadRootAmongGoodOnesIsToldAndLeftOut(t *testing.T) {
 			})
 			w.dial(t, 0)
 			w.readAgain(t)
-			if n := w.log.lines(`"level":"WARN"`); n != 1 || w.log.lines("rootCertPEM of peer east") != 1 {
+			if n := w.log.Count(`"level":"WARN"`); n != 1 || w.log.Count("rootCertPEM of peer east") != 1 {
 				t.Errorf("%d warnings, want one that names the peer's rootCertPEM:\n%s", n, w.log)
 			}
 		})

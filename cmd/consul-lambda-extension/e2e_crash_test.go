@@ -16,6 +16,7 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/lab"
 	"github.com/consul-lambda/consul-lambda/internal/lab/lambdasim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // R18: the dump of all goroutines with which a crash ends, here by SIGQUIT in the middle of handshakes, refreshes and traffic, has
@@ -53,7 +54,7 @@ func TestACrashDumpUnderLoadHasNoSecrets(t *testing.T) {
 	}
 	busy := w.Sidecar(lab.Echo)
 	before := busy.Stats().Handshakes
-	eventually(t, "some load", func() bool { return busy.Stats().Handshakes > before+50 })
+	waittest.Until(t, "some load", func() bool { return busy.Stats().Handshakes > before+50 })
 	storeLeaf(t, w, 0)
 	awaitGeneration(t, box, 2)
 	ok(t, syscall.Kill(box.ExtensionPID(lab.ExtensionName), syscall.SIGQUIT))

@@ -18,6 +18,7 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/lab"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
 	"github.com/consul-lambda/consul-lambda/internal/lab/ssmsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // R12: whatever becomes of the store and the document, the last good credentials serve, and the log warns.
@@ -142,7 +143,7 @@ func TestAFreezeEndsNothingThatIsWell(t *testing.T) {
 	ok(t, box.Freeze(t.Context()))
 	until(t, time.Now().Add(1200*time.Millisecond))                                   // more than what counts as a freeze
 	left := w.Mesh.Gateway.Stats().Open - w.Sidecar(lab.Greeter).Drop(meshsim.EndRST) // the spares
-	eventually(t, "the gateway to pass the resets on", func() bool { return w.Mesh.Gateway.Stats().Open <= left })
+	waittest.Until(t, "the gateway to pass the resets on", func() bool { return w.Mesh.Gateway.Stats().Open <= left })
 	ok(t, box.Thaw(t.Context()))
 	for range 3 {
 		works(t, w)
@@ -154,7 +155,7 @@ func TestAFreezeEndsNothingThatIsWell(t *testing.T) {
 func settled(t testing.TB, w *lab.World) {
 	t.Helper()
 	last, since := int64(-1), time.Now()
-	eventually(t, "quiet", func() bool {
+	waittest.Until(t, "quiet", func() bool {
 		if n := w.Mesh.Gateway.Stats().Accepted; n != last {
 			last, since = n, time.Now()
 		}
@@ -181,11 +182,14 @@ func TestAPathThatForgotAConnectionEndsIt(t *testing.T) {
 	_, err := io.WriteString(c, "after the thaw")
 	ok(t, err)
 	wantReset(t, c)
-	if took := time.Since(begin); took < 8*time.Second || took > 14*time.Second {
+	if took := time.Since(begin); took < 8*time.Second || took > 20*time.Second { // the kernel would try for a quarter of an hour
 		t.Errorf("the reset took %v, want about 10 s", took)
 	}
 	awaitLog(t, box, 1, `"cause":"unacknowledged"`)
 }
+
+// soon is before a drain gives up by itself, 1.8 s after it began.
+const soon = 1700 * time.Millisecond
 
 // R16: what the function sent just before its sandbox ends arrives, even what the extension had no time to read: it was
 // frozen, or had not been scheduled. Here the function is gone already, as Lambda ends it first.
@@ -220,7 +224,7 @@ func TestWhatTheFunctionSentJustBeforeTheEndArrives(t *testing.T) {
 			t.Errorf("%d bytes arrived, %v, %v", got.Bytes, got.Err, err)
 		}
 	}
-	if exit.Code != 0 || exit.Killed || report.Duration > time.Second {
+	if exit.Code != 0 || exit.Killed || report.Duration > soon {
 		t.Errorf("the extension ended with %+v after %v, want exit 0 and well before the deadline", exit, report.Duration)
 	}
 }
@@ -263,7 +267,20 @@ func TestWhatASlowServiceHasNotTakenYetArrives(t *testing.T) {
 func TestADrainLastsWhileBytesMoveAndNoLonger(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Config{})
+	var left time.Duration
+	for range 3 { // a machine that pauses for 150 ms stops the bytes, or the exit
+		if left = drainStream(t, w); left > 50*time.Millisecond && left < 400*time.Millisecond {
+			return
+		}
+	}
+	t.Errorf("it ended %v before the deadline, and not better in three attempts; want 200 ms", left)
+}
+
+// drainStream ends a sandbox in the middle of a stream, and returns how long before its deadline the extension ended.
+func drainStream(t *testing.T, w *lab.World) time.Duration {
+	t.Helper()
 	box := start(t, w, nil)
+	before := w.Collected.Bytes()
 	c := connect(t, w, lab.Collector)
 	ended := make(chan error, 1)
 	go func() {
@@ -276,15 +293,13 @@ func TestADrainLastsWhileBytesMoveAndNoLonger(t *testing.T) {
 			time.Sleep(5 * time.Millisecond) // a stream of a function, not of a disk
 		}
 	}()
-	eventually(t, "bytes", func() bool { return w.Collected.Bytes() > 0 })
+	waittest.Until(t, "bytes", func() bool { return w.Collected.Bytes() > before })
 	report, exit := shutDown(t, box)
 	if exit.Code != 0 || exit.Killed {
 		t.Errorf("the extension ended with %+v, want exit 0", exit)
 	}
-	if left := report.Deadline.Sub(exit.Time); left < 50*time.Millisecond || left > 400*time.Millisecond {
-		t.Errorf("it ended %v before the deadline, want 200 ms", left)
-	}
 	_ = await(t, "the stream's end", ended) // with whatever error: nobody takes any more
+	return report.Deadline.Sub(exit.Time)
 }
 
 // R16: silent connections do not delay the end. SIGTERM, which some platforms send, means the same.
@@ -299,7 +314,7 @@ func TestSilentConnectionsDoNotDelayTheEnd(t *testing.T) {
 			terminate(t, box)
 		}
 		report, exit := shutDown(t, box)
-		if exit.Code != 0 || exit.Killed || report.Duration > time.Second {
+		if exit.Code != 0 || exit.Killed || report.Duration > soon {
 			t.Errorf("signalled %v: the extension ended with %+v after %v", signalled, exit, report.Duration)
 		}
 		if count(box.Logs(), `"stopped"`) != 1 {

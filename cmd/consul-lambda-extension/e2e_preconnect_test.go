@@ -11,6 +11,7 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/lab"
 	"github.com/consul-lambda/consul-lambda/internal/lab/ssmsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // R10: while the credentials are read, the spares are already connected to the gateway, and these connections are used.
@@ -23,7 +24,7 @@ func TestAStartConnectsToTheGatewayWhileTheStoreIsRead(t *testing.T) {
 
 	ext := startAlone(t, w)
 	close(ext.proceed)
-	eventually(t, "a connection for each upstream", func() bool { return accepted() == want })
+	waittest.Until(t, "a connection for each upstream", func() bool { return accepted() == want })
 	w.Store.Heal()
 	w.Store.Release()
 	await(t, "Next", ext.ready)

@@ -31,6 +31,7 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/lambdasim"
 	"github.com/consul-lambda/consul-lambda/internal/lab/ssmsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // standalone is the extension alone, with an Extensions API that the test answers.
@@ -108,7 +109,7 @@ func TestTheOrderOfAStart(t *testing.T) {
 	}
 	// Registering: the function could be connecting now. The kernel accepts for a listener that is bound.
 	waiting := connect(t, w, lab.Greeter)
-	until(t, time.Now().Add(50*time.Millisecond))
+	until(t, time.Now().Add(50*time.Millisecond)) // in which the store would have been asked
 	if n := w.Store.Count(""); n != 0 {
 		t.Errorf("the store was asked %d times before register was answered", n)
 	}
@@ -211,14 +212,14 @@ func TestAFunctionStartsWithoutItsParameterAndHeals(t *testing.T) {
 	box := start(t, w, env{"CONSUL_EXTENSION_DIAL_TIMEOUT": "300ms"})
 	asked := time.Now()
 	refused(t, w, lab.Echo)
-	if took := time.Since(asked); took > 300*time.Millisecond+time.Second {
+	if took := time.Since(asked); took >= 2*time.Second { // the default
 		t.Errorf("the reset took %v, want 300 ms", took)
 	}
 	awaitLog(t, box, 1, "no credentials yet")
 	awaitLog(t, box, 1, "starts before there are credentials")
 	storeLeaf(t, w, 0)
 	awaitGeneration(t, box, 1)
-	works(t, w)
+	heals(t, w)
 	if err := box.Err(); err != nil {
 		t.Error(err)
 	}
@@ -232,14 +233,14 @@ func TestAStoreThatHangs(t *testing.T) {
 		w := newWorld(t, lab.Config{})
 		w.Store.FailAll("", ssmsim.Hang())
 		box := start(t, w, env{"CONSUL_EXTENSION_DIAL_TIMEOUT": "100ms"})
-		if ready := box.Init().Extensions[0].Ready; ready < 1800*time.Millisecond || ready > 2700*time.Millisecond {
+		if ready := box.Init().Extensions[0].Ready; ready < 1800*time.Millisecond || ready > 4*time.Second {
 			t.Errorf("Next was called after %v, want about 2 s", ready)
 		}
 		refused(t, w, lab.Echo)
 		w.Store.Heal()
 		w.Store.Release()
 		awaitGeneration(t, box, 1)
-		works(t, w)
+		heals(t, w)
 	})
 	t.Run("fails Init in strict mode", func(t *testing.T) {
 		t.Parallel()
@@ -295,11 +296,23 @@ func TestWithoutUpstreamsNothingIsListenedToOrRead(t *testing.T) {
 func TestByDefaultOnlyLoopbackIsListenedOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Config{})
-	free, err := net.Listen("tcp", "127.0.0.1:0") // another program may take it in between, which fails Init
-	ok(t, err)
-	port := free.Addr().(*net.TCPAddr).Port
-	ok(t, free.Close())
-	box := start(t, w, env{"CONSUL_EXTENSION_BIND_ADDR": "", "CONSUL_SERVICE_UPSTREAMS": lab.Greeter + ":" + strconv.Itoa(port)})
+	var (
+		port int
+		box  *lambdasim.Sandbox
+	)
+	for attempt := 0; box == nil; attempt++ {
+		free, err := net.Listen("tcp", "127.0.0.1:0")
+		ok(t, err)
+		port = free.Addr().(*net.TCPAddr).Port
+		ok(t, free.Close())
+		box, err = w.ColdStart(t.Context(), function(w, env{
+			"CONSUL_EXTENSION_BIND_ADDR": "", "CONSUL_SERVICE_UPSTREAMS": lab.Greeter + ":" + strconv.Itoa(port),
+		}))
+		if err != nil && attempt == 5 { // another program may take the port in between, which fails Init
+			t.Fatal(err)
+		}
+	}
+	mind(t, w, box)
 	want := []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))}
 	if ln, err := net.Listen("tcp", "[::1]:0"); err == nil {
 		_ = ln.Close()
@@ -416,7 +429,7 @@ func TestTheConnectionPastTheLimitIsReset(t *testing.T) {
 	refused(t, w, lab.Digest)
 	awaitLog(t, box, 1, `"cause":"limit"`, `"upstream":"echo:7001"`)
 	ok(t, open[0].Close())
-	eventually(t, "room for another connection", func() bool {
+	waittest.Until(t, "room for another connection", func() bool {
 		c, err := net.Dial("tcp", w.Addr(lab.Greeter))
 		if err != nil {
 			return false

@@ -15,6 +15,7 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/lab/lambdasim"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
 	"github.com/consul-lambda/consul-lambda/internal/lab/ssmsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // R14, R15: frozen for real, by SIGSTOP, for longer than the leaf lives (3 s) and a spare connection may be idle (1 s), with
@@ -90,11 +91,14 @@ func newFrozenBox(t testing.TB, i int) *frozenBox {
 	return b
 }
 
-// freeze stops the sandbox and ends what it is connected to.
+// freeze stops the sandbox, with a leaf that expires meanwhile, and ends what it is connected to. The leaf of the round before may have
+// expired already, on a slow machine.
 func (b *frozenBox) freeze(t testing.TB) {
 	t.Helper()
 	gateway := b.world.Mesh.Gateway
-	eventually(t, "a spare connection", func() bool { return gateway.Stats().Open > 0 })
+	storeLeaf(t, b.world, 3*time.Second)
+	timed(t, b.box, b.world, "")
+	waittest.Until(t, "a spare connection", func() bool { return gateway.Stats().Open > 0 })
 	ok(t, b.box.Freeze(t.Context()))
 	if b.silent {
 		gateway.Forget()

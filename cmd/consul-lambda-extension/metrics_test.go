@@ -15,6 +15,7 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/clock"
 	"github.com/consul-lambda/consul-lambda/internal/emf/emftest"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/mesh"
 	"github.com/consul-lambda/consul-lambda/proxy"
 	"github.com/consul-lambda/consul-lambda/tlsstate"
@@ -104,7 +105,7 @@ func (m *measured) connect() {
 		m.t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(waittest.Patience))
 	_, _ = io.WriteString(c, "hello")
 	_ = c.(*net.TCPConn).CloseWrite()
 	if b, err := io.ReadAll(c); string(b) != "hello" || err != nil {
@@ -116,13 +117,7 @@ func (m *measured) connect() {
 // idle waits until no connection is open.
 func (m *measured) idle() {
 	m.t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(10 * time.Second); m.proxy.Stats().Open > 0; <-tick.C {
-		if time.Now().After(deadline) {
-			m.t.Fatal("a connection stays open")
-		}
-	}
+	waittest.Until(m.t, "the connection's end", func() bool { return m.proxy.Stats().Open == 0 })
 }
 
 // at ticks at a time after the start and returns the lines that were written by it.

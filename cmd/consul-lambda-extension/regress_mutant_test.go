@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/clock"
 	"github.com/consul-lambda/consul-lambda/internal/clock/clocktest"
 	"github.com/consul-lambda/consul-lambda/internal/extensionenv"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/mesh"
 	"github.com/consul-lambda/consul-lambda/proxy"
 	"github.com/consul-lambda/consul-lambda/tlsstate"
@@ -141,7 +143,11 @@ func TestAThawThatTheWatchNoticesStartsTheRefreshAgain(t *testing.T) {
 	}
 	var skew clocktest.Skew
 	e := &extension{cfg: &cfg, log: slog.New(slog.DiscardHandler), proxy: proxy.New(proxy.Config{})}
-	e.watch.Clock = skew.Now
+	var looks atomic.Int32
+	e.watch.Clock = func() clock.Instant {
+		looks.Add(1)
+		return skew.Now()
+	}
 	if err := e.serve(environ); err != nil {
 		t.Fatal(err)
 	}
@@ -151,10 +157,10 @@ func TestAThawThatTheWatchNoticesStartsTheRefreshAgain(t *testing.T) {
 		e.state.Close()
 	}()
 	<-asked
-	time.Sleep(clock.DefaultInterval) // the watch has begun
+	waittest.Until(t, "the watch to have begun", func() bool { return looks.Load() > 1 })
 	frozen := time.Now()
 	skew.JumpWall(time.Minute)
 	if again := (<-asked).Sub(frozen); again > 1500*time.Millisecond { // of the 2 s that an answer may take
-		t.Errorf("the store was asked again after %v, want at the next tick of %v", again, clock.DefaultInterval)
+		t.Errorf("the store was asked again after %v, want at the next tick of %v", again, clock.Interval)
 	}
 }

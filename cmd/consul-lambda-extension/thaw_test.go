@@ -17,6 +17,7 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/clock"
 	"github.com/consul-lambda/consul-lambda/internal/clock/clocktest"
 	"github.com/consul-lambda/consul-lambda/internal/lab"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/mesh"
 	"github.com/consul-lambda/consul-lambda/proxy"
 	"github.com/consul-lambda/consul-lambda/tlsstate"
@@ -45,7 +46,7 @@ func TestTheFirstCallAfterAFreezeCostsADial(t *testing.T) {
 					for range rounds {
 						c.state.WarmUp(t.Context())
 						cold = append(cold, c.call(t, c.dialled))
-						eventually(t, "the connection's end", func() bool { return c.proxy.Stats().Open == 0 })
+						waittest.Until(t, "the connection's end", func() bool { return c.proxy.Stats().Open == 0 })
 						if c.world.Mesh.Gateway.Forget() == 0 {
 							t.Fatal("there was no spare to forget")
 						}
@@ -63,7 +64,8 @@ func TestTheFirstCallAfterAFreezeCostsADial(t *testing.T) {
 }
 
 // compare demands that the median of the second durations is at most thawBudget more than that of the first. A machine that
-// is busy with something else gets three attempts.
+// is busy with something else gets three attempts, and where a cold dial takes long (0.6 ms is usual, several times that with the race
+// detector) twice what that takes. What is tried first and is dead costs more than either: 300 ms at the least.
 func compare(t testing.TB, measure func() (cold, thawed []time.Duration)) {
 	t.Helper()
 	for attempt := 1; ; attempt++ {
@@ -74,11 +76,12 @@ func compare(t testing.TB, measure func() (cold, thawed []time.Duration)) {
 		t.Logf("the first of %d calls after a thaw: p50 %v, most %v; a cold dial: p50 %v, most %v", len(thawed),
 			f.Round(10*time.Microsecond), thawed[len(thawed)-1].Round(10*time.Microsecond),
 			c.Round(10*time.Microsecond), cold[len(cold)-1].Round(10*time.Microsecond))
+		budget := max(thawBudget, 2*c)
 		switch {
-		case f <= c+thawBudget:
+		case f <= c+budget:
 			return
 		case attempt == 3:
-			t.Fatalf("the first call after a thaw takes %v more than a cold dial, want at most %v", f-c, thawBudget)
+			t.Fatalf("the first call after a thaw takes %v more than a cold dial, want at most %v", f-c, budget)
 		}
 	}
 }

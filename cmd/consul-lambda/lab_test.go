@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,13 +12,12 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/doctor"
 	"github.com/consul-lambda/consul-lambda/internal/lab"
 	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 func builtPrograms(t testing.TB) lab.Programs {
@@ -34,10 +32,10 @@ func builtPrograms(t testing.TB) lab.Programs {
 }
 
 // liveTestLab runs the lab until the test ends, and puts its environment into that of the process. It returns what is told.
-func liveTestLab(t *testing.T, broken ...string) *syncBuffer {
+func liveTestLab(t *testing.T, broken ...string) *waittest.Log {
 	t.Helper()
 	p := builtPrograms(t)
-	told := new(syncBuffer)
+	told := new(waittest.Log)
 	events := &eventLog{w: told, paint: painterFor(told)}
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
@@ -69,35 +67,6 @@ func liveTestLab(t *testing.T, broken ...string) *syncBuffer {
 	return nil
 }
 
-// syncBuffer is a buffer for several goroutines.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-// await waits until text was told.
-func (b *syncBuffer) await(t testing.TB, text string) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(b.String(), text); {
-		if time.Now().After(end) {
-			t.Fatalf("%q was not told:\n%s", text, b)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
 func TestTheLabIsFoundByItsEnvironment(t *testing.T) {
 	told := liveTestLab(t)
 	if code, stdout, stderr := command(t, "doctor", "--watch", "100ms"); code != 0 {
@@ -107,9 +76,9 @@ func TestTheLabIsFoundByItsEnvironment(t *testing.T) {
 	if code, stdout, stderr := command(t, "plan"); code != 0 || !strings.Contains(stdout, "Nothing to change.") {
 		t.Errorf("plan: exit code %d, %s, %s", code, stdout, stderr)
 	}
-	told.await(t, "GetParameter /consul/lambda/default/default/checkout")
-	told.await(t, "GetResources")
-	told.await(t, "catalog.node-services lambdas")
+	told.Await(t, "GetParameter /consul/lambda/default/default/checkout")
+	told.Await(t, "GetResources")
+	told.Await(t, "catalog.node-services lambdas")
 }
 
 func TestPlanShowsWhatTheLabsLostEventsLeft(t *testing.T) {
@@ -127,7 +96,7 @@ func TestPlanShowsWhatTheLabsLostEventsLeft(t *testing.T) {
 
 func TestTheLabTellsExtensionsToEnd(t *testing.T) {
 	t.Parallel()
-	told := new(syncBuffer)
+	told := new(waittest.Log)
 	api, err := startRuntimeAPI(t.Context(), "checkout", &eventLog{w: told, paint: painterFor(told)})
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +119,7 @@ func TestTheLabTellsExtensionsToEnd(t *testing.T) {
 		text, _ := io.ReadAll(answer.Body)
 		next <- string(text)
 	}()
-	told.await(t, "waits for the next event")
+	told.Await(t, "waits for the next event")
 	api.close()
 	if event := <-next; !strings.Contains(event, `"eventType":"SHUTDOWN"`) {
 		t.Errorf("the last event is %s", event)

@@ -31,7 +31,7 @@ const (
 )
 
 // testWorlds are built for tests and for the person's command: they hold certificate authorities, fake clouds and fault knobs.
-var testWorlds = []string{"./internal/lab/...", "./internal/certtest/...", "./internal/clock/clocktest", "./internal/soak", "./bench/...", "./fuzz/..."}
+var testWorlds = []string{"./internal/lab/...", "./internal/certtest/...", "./internal/clock/clocktest", "./internal/waittest", "./internal/soak", "./bench/...", "./fuzz/..."}
 
 var rules = []rule{
 	{
@@ -109,7 +109,7 @@ var rules = []rule{
 	{
 		"test worlds stay out of the product",
 		"they hold certificate authorities, fault knobs and clocks that are set; no shipped path may reach one (tests may)",
-		importedOnlyBy([]string{"./internal/lab/...", "./internal/certtest/...", "./internal/clock/clocktest"},
+		importedOnlyBy([]string{"./internal/lab/...", "./internal/certtest/...", "./internal/clock/clocktest", "./internal/waittest"},
 			"./internal/lab/...", "./internal/certtest/...", "./internal/soak", "./bench/...", "./fuzz/...", "./cmd/consul-lambda"),
 	},
 	{

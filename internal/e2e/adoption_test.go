@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/registrator"
 )
 
@@ -100,7 +101,7 @@ func TestWhatThePredecessorLeftIsAdoptedWithoutAnOutage(t *testing.T) {
 	}
 	// It reads the store anew. What it finds has the same leaf and roots, so nothing else happens (R3).
 	reads := w.store.Count("GetParameter")
-	eventually(t, func(context.Context) error {
+	waittest.NoError(t, func(context.Context) error {
 		if n := w.store.Count("GetParameter"); n < reads+2 {
 			return errors.New("the extension does not read the store")
 		}
@@ -201,7 +202,7 @@ func (v *watcher) looks(t testing.TB, more int) {
 		return v.n
 	}
 	until := seen() + more
-	eventually(t, func(context.Context) error {
+	waittest.NoError(t, func(context.Context) error {
 		if seen() < until {
 			return errors.New("nobody looks")
 		}

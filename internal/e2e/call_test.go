@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // From tags to bytes: the registrator makes two functions members of the mesh, with the smallest policy, and Consul's intentions tell
@@ -46,7 +47,7 @@ func TestAFunctionCallsWhatIntentionsAllowItsIdentity(t *testing.T) {
 		}
 	}
 	// Any protocol: the bytes of a line, over TCP.
-	eventually(t, func(ctx context.Context) error { return checkout.say(ctx, 7001, strings.Repeat("a line ", 1000)) })
+	waittest.NoError(t, func(ctx context.Context) error { return checkout.say(ctx, 7001, strings.Repeat("a line ", 1000)) })
 	if err := mailer.say(t.Context(), 7001, "let me in"); err == nil {
 		t.Error("mailer got through to a service that only checkout may call")
 	} else if errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "timeout") {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // Consul dies in the middle of a run and of the traffic. No call needs Consul but those that a sidecar asks it about: an open
@@ -43,7 +44,7 @@ func TestConsulMayDieInTheMiddleOfARun(t *testing.T) {
 		_, err := r.try(t)
 		failure <- err
 	}()
-	eventually(t, func(context.Context) error {
+	waittest.NoError(t, func(context.Context) error {
 		// Sixteen at a time: some of the first are whole by then, the others are between two calls.
 		if w.store.Count("PutParameter") < began+20 {
 			return errors.New("the run does not get there")
@@ -69,7 +70,7 @@ func TestConsulMayDieInTheMiddleOfARun(t *testing.T) {
 
 	ok(t, w.consul.Restart(t.Context()))
 	ok(t, exchange(open, "after"))
-	eventually(t, func(ctx context.Context) error { return f.say(ctx, 7001, "a new connection") })
+	waittest.NoError(t, func(ctx context.Context) error { return f.say(ctx, 7001, "a new connection") })
 	result := r.run(t)
 	if result.Enabled != more+1 || changes(result) == 0 || changes(result) == more {
 		t.Errorf("the next run did %+v", result)

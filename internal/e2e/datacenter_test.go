@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/registrator"
 )
 
@@ -22,7 +23,7 @@ func TestAFunctionReachesAnotherDatacenter(t *testing.T) {
 	far := startConsul(t, consulproc.Config{
 		Datacenter: "dc2", PrimaryDatacenter: "dc1", RetryJoinWAN: []string{w.consul.WANAddr()}, ACL: true, Token: w.consul.Token(),
 	})
-	eventually(t, func(ctx context.Context) error {
+	waittest.NoError(t, func(ctx context.Context) error {
 		for _, c := range []*api.Client{w.admin, client(t, far)} {
 			for _, dc := range []string{"dc1", "dc2"} {
 				if _, _, err := c.Catalog().Nodes((&api.QueryOptions{Datacenter: dc}).WithContext(ctx)); err != nil {
@@ -42,7 +43,7 @@ func TestAFunctionReachesAnotherDatacenter(t *testing.T) {
 	}
 	w.store.Put(tokenPath, token(t, w.admin, rules(policy(node))+`agent_prefix "" { policy = "read" }`))
 	w.allow(t, "ledger", "checkout")
-	eventually(t, func(ctx context.Context) error { // intentions of the primary are copied to the other
+	waittest.NoError(t, func(ctx context.Context) error { // intentions of the primary are copied to the other
 		_, _, err := client(t, far).ConfigEntries().Get(api.ServiceIntentions, "ledger", (&api.QueryOptions{}).WithContext(ctx))
 		return err
 	})
@@ -89,7 +90,7 @@ func TestAFunctionReachesAnotherDatacenter(t *testing.T) {
 	w.gateway.Route(w.sni(t, "astray", "dc2"), near.Addr())
 	f := w.function(t, "checkout", "ledger:7001:dc2,ledger.svc.dc2.dc:7002,astray:7003:dc2", nil)
 	for _, port := range []int{7001, 7002} {
-		eventually(t, func(ctx context.Context) error { return f.say(ctx, port, "to the other side") })
+		waittest.NoError(t, func(ctx context.Context) error { return f.say(ctx, port, "to the other side") })
 	}
 	if err := f.say(t.Context(), 7003, "to whom?"); err == nil {
 		t.Error("a service of another name and datacenter was taken for the upstream") // R1

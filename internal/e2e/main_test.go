@@ -3,19 +3,18 @@
 package e2e_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
 	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
-// patience bounds whatever should happen soon. Consul spreads new leaves over 30 s when its root changes.
-const patience = 45 * time.Second
+// patience bounds whatever should happen soon.
+const patience = waittest.Patience
 
 // Most of these tests wait most of the time, for elections and for gossip.
 func TestMain(m *testing.M) { labtest.Main(m, 4) }
@@ -35,26 +34,6 @@ func binary(t testing.TB) string {
 	}
 	ok(t, err)
 	return path
-}
-
-// eventually asks until what says nil.
-func eventually(t testing.TB, what func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := what(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("not within %v: %v", patience, err)
-		}
-	}
 }
 
 func ok(t testing.TB, err error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/mesh"
 )
 
@@ -50,7 +51,7 @@ func TestAFunctionReachesAPeer(t *testing.T) {
 	}
 	_, _, err = partner.admin.ConfigEntries().Set(&api.ExportedServicesConfigEntry{Name: "default", Services: exported}, nil)
 	ok(t, err)
-	eventually(t, func(ctx context.Context) error {
+	waittest.NoError(t, func(ctx context.Context) error {
 		p, _, err := here.admin.Peerings().Read(ctx, "partner", nil)
 		if err != nil || len(p.StreamStatus.ImportedServices) != 2 {
 			return errors.Join(err, fmt.Errorf("imported %v", p.StreamStatus.ImportedServices))
@@ -61,7 +62,7 @@ func TestAFunctionReachesAPeer(t *testing.T) {
 	here.aws.AddFunction("checkout", enabled())
 	r := here.registrator(t, nil)
 	var doc mesh.Document
-	eventually(t, func(context.Context) error { // the services come a moment after their names
+	waittest.NoError(t, func(context.Context) error { // the services come a moment after their names
 		r.run(t)
 		doc = here.document(t, "checkout")
 		if p, there := doc.Peer("partner"); !there || p.RemoteName == "" {
@@ -91,7 +92,7 @@ func TestAFunctionReachesAPeer(t *testing.T) {
 	destination("eve", leaf(t, here.admin, "eve"))           // somebody of our own mesh, as a service of the partner's
 	f := here.function(t, "checkout", "ledger.svc.partner.peer:7001,shop.svc.partner.peer:7002,mallory.svc.partner.peer:7003,eve.svc.partner.peer:7004", nil)
 	for _, port := range []int{7001, 7002} {
-		eventually(t, func(ctx context.Context) error { return f.say(ctx, port, "over to you") })
+		waittest.NoError(t, func(ctx context.Context) error { return f.say(ctx, port, "over to you") })
 	}
 	for _, port := range []int{7003, 7004} {
 		if err := f.say(t.Context(), port, "who are you?"); err == nil {
@@ -124,7 +125,7 @@ func peer(t testing.TB, here, partner *world) {
 	ok(t, err)
 	_, _, err = here.admin.Peerings().Establish(t.Context(), api.PeeringEstablishRequest{PeerName: "partner", PeeringToken: made.PeeringToken}, nil)
 	ok(t, err)
-	eventually(t, func(ctx context.Context) error {
+	waittest.NoError(t, func(ctx context.Context) error {
 		for c, name := range map[*api.Client]string{here.admin: "partner", partner.admin: "customer"} {
 			p, _, err := c.Peerings().Read(ctx, name, nil)
 			if err != nil || p.State != api.PeeringStateActive {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
 	"github.com/consul-lambda/consul-lambda/internal/lab/lambdasim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // The mesh changes its root while a function calls: Consul's agent gives each sidecar a leaf under the new root at a moment of its own
@@ -55,7 +56,7 @@ func TestARotationOfTheRootFailsNoCall(t *testing.T) {
 	if old, now := blocks(before.RootCertPEM), blocks(after.RootCertPEM); len(old) != 1 || len(now) != 2 || !strings.Contains(after.RootCertPEM, old[0]) {
 		t.Errorf("the document has %d roots, before it had %d: want both", len(now), len(old))
 	}
-	eventually(t, func(context.Context) error {
+	waittest.NoError(t, func(context.Context) error {
 		if n := count(f.Logs(), `"credentials in use"`); n < 2 {
 			return fmt.Errorf("the extension has used %d sets of credentials", n)
 		}
@@ -65,7 +66,7 @@ func TestARotationOfTheRootFailsNoCall(t *testing.T) {
 	// Until both sidecars show leaves under the new root.
 	admin := leaf(t, w.admin, "onlooker")
 	for _, p := range proxies {
-		eventually(t, func(ctx context.Context) error { return w.shows(ctx, p.Addr(), admin) })
+		waittest.NoError(t, func(ctx context.Context) error { return w.shows(ctx, p.Addr(), admin) })
 	}
 	traffic.more(t, 100)
 	web, records, denied := traffic.stop()
@@ -205,7 +206,7 @@ func (tr *traffic) overTCP(ctx context.Context) {
 func (tr *traffic) more(t testing.TB, n int64) {
 	t.Helper()
 	web, records := tr.web.Load()+n, tr.records.Load()+n
-	eventually(t, func(context.Context) error {
+	waittest.NoError(t, func(context.Context) error {
 		if tr.web.Load() < web || tr.records.Load() < records {
 			return fmt.Errorf("answered %d and %d, want %d and %d", tr.web.Load(), tr.records.Load(), web, records)
 		}

@@ -58,15 +58,3 @@ func open(t testing.TB, srv *ssmsim.Server, pairs ...string) *Store {
 	t.Cleanup(s.Close)
 	return s
 }
-
-// eventually waits until cond holds, for at most five seconds.
-func eventually(t testing.TB, cond func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(5 * time.Second); !cond(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatal("waited 5 s in vain")
-		}
-	}
-}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/ssmsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // The interface that tlsstate asks of a source of documents.
@@ -82,7 +83,7 @@ func TestACanceledFetchReturnsAtOnce(t *testing.T) {
 		_, err := r.Fetch(ctx)
 		failed <- err
 	}()
-	eventually(t, func() bool { return srv.Count("GetParameter") == 1 })
+	waittest.Until(t, "the read", func() bool { return srv.Count("GetParameter") == 1 })
 	cancel()
 	select {
 	case err := <-failed:
@@ -137,7 +138,7 @@ func TestAConnectionThatWentSilentIsNotUsedTwice(t *testing.T) {
 		c := srv.Calls()
 		return len(c) > 1 && c[len(c)-1].RemoteAddr == c[len(c)-2].RemoteAddr
 	}
-	eventually(t, kept)
+	waittest.Until(t, "the connection to be kept", kept)
 	srv.FailNext("", 1, ssmsim.Hang())
 	begin := time.Now()
 	_, err := r.Fetch(t.Context())

@@ -112,9 +112,9 @@ type running struct {
 	done chan result // capacity 1
 }
 
-// patience is for how long nothing may come of a call. A path that acknowledges nothing is given up after 10 s (R19), and a
-// freeze lasts seconds.
-const patience = 25 * time.Second
+// patience is for how long nothing may come of a call. A path that acknowledges nothing is given up after 10 s (R19), one that
+// is merely silent after the function's end after 60 s (R6), and a freeze lasts seconds.
+const patience = 75 * time.Second
 
 // start makes the call at the address on which the extension listens. The goroutine ends within patience.
 func start(ctx context.Context, s *site, addr string, c call) *running {

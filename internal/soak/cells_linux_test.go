@@ -13,6 +13,7 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/lab"
 	"github.com/consul-lambda/consul-lambda/internal/lab/lambdasim"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // cell is a row's world, in which its phases follow each other in one sandbox: what one leaves behind is the next one's
@@ -81,7 +82,7 @@ func runRow(t *testing.T, r *row, note func(phase, string)) {
 			_ = c.row.heal(c)
 			note(phase(p), "FAILED")
 			t.Errorf("%s: %v", phaseNames[p], err)
-			if time.Since(begin) > patience/2 || c.box == nil {
+			if time.Since(begin) > 12*time.Second || c.box == nil {
 				return
 			}
 			continue
@@ -97,7 +98,7 @@ func (c *cell) pid() int { return c.box.ExtensionPID(lab.ExtensionName) }
 
 // pass lets happen what happens at once.
 func (c *cell) pass() error {
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(100 * time.Millisecond) // nothing tells that nothing more happens
 	return nil
 }
 
@@ -159,7 +160,7 @@ func (c *cell) recovered() error {
 			k = post
 		}
 		var out result
-		if !eventually(5*time.Second, func() bool {
+		if !waittest.Within(5*time.Second, func() bool {
 			out = <-c.start(c.ctx, call{kind: k, service: service, up: 10_000, down: 5000}).done
 			return out.signal == whole
 		}) {
@@ -178,7 +179,7 @@ func (c *cell) recovered() error {
 	if c.row.alone {
 		slack = crowdMemory
 	}
-	if !eventually(8*time.Second, func() bool { // a spare connection that is being dialled is given up after 5 s
+	if !waittest.Within(8*time.Second, func() bool { // a spare connection that is being dialled is given up after 5 s
 		u, err = c.use()
 		return err == nil && u.descriptors <= c.base.descriptors && u.memory <= c.base.memory+slack && u.threads <= maxThreads
 	}) {
@@ -200,7 +201,7 @@ const (
 // measureBase waits until the spare connections are there and the store's connection is idle.
 func (c *cell) measureBase() (err error) {
 	last, since := 0, time.Now()
-	eventually(3*time.Second, func() bool {
+	waittest.Within(3*time.Second, func() bool {
 		var u usage
 		if u, err = c.use(); u.descriptors != last {
 			last, since = u.descriptors, time.Now()
@@ -251,7 +252,7 @@ func (c *cell) init() (string, error) {
 // not tried again until a call asks for it.
 func (c *cell) spare() {
 	dialled, since, asked := int64(-1), time.Now(), time.Now()
-	eventually(8*time.Second, func() bool {
+	waittest.Within(8*time.Second, func() bool {
 		if n := c.Mesh.Gateway.Stats().Accepted; n != dialled {
 			dialled, since = n, time.Now()
 		}
@@ -277,7 +278,7 @@ func (c *cell) handshake() (string, error) {
 	before := c.Mesh.Gateway.Stats().Routed
 	c.Mesh.Gateway.SetFaults(meshsim.FaultPlan{Delay: 40 * time.Millisecond})
 	r := c.start(c.ctx, *quick.to(dialled))
-	if !eventually(time.Second, func() bool { return c.Mesh.Gateway.Stats().Routed > before }) {
+	if !waittest.Within(5*time.Second, func() bool { return c.Mesh.Gateway.Stats().Routed > before }) {
 		return "", fmt.Errorf("nothing was dialled")
 	}
 	c.Mesh.Gateway.SetFaults(meshsim.FaultPlan{})
@@ -287,7 +288,7 @@ func (c *cell) handshake() (string, error) {
 // started returns a call that is a quarter over.
 func (c *cell) started(q *call) (*running, error) {
 	r := c.start(c.ctx, *q)
-	if !eventually(5*time.Second, func() bool { return r.got.Load() > q.down/4 || q.kind == digest && c.uploads() }) {
+	if !waittest.Within(5*time.Second, func() bool { return r.got.Load() > q.down/4 || q.kind == digest && c.uploads() }) {
 		return nil, fmt.Errorf("the stream does not begin: %s", q)
 	}
 	return r, nil
@@ -298,7 +299,7 @@ func (c *cell) uploads() bool { return len(c.site.visits(digest)) > 0 }
 
 func (c *cell) stream() (string, error) {
 	q := paced.of(c.row.stream)
-	if q.kind == echo && c.row.hold > patience/2 {
+	if q.kind == echo && c.row.hold > 12*time.Second {
 		q.up *= 40 // it must be under way for as long as the fault is
 	}
 	r, err := c.started(q.to(dialled))
@@ -326,7 +327,7 @@ func (c *cell) refresh() (string, error) {
 	c.Store.SetLatency("", 100*time.Millisecond)
 	defer c.Store.SetLatency("", 0)
 	asked := c.Store.Count("GetParameter")
-	if !eventually(15*time.Second, func() bool { return c.Store.Count("GetParameter") > asked }) {
+	if !waittest.Within(15*time.Second, func() bool { return c.Store.Count("GetParameter") > asked }) {
 		return "", fmt.Errorf("the store is not asked")
 	}
 	entry, err := c.during(inRefresh, nil, quick.to(dialled))
@@ -338,7 +339,7 @@ func (c *cell) refresh() (string, error) {
 	if err != nil {
 		return entry, err
 	}
-	if !eventually(15*time.Second, func() bool {
+	if !waittest.Within(15*time.Second, func() bool {
 		<-c.start(c.ctx, *quick.to(dialled)).done
 		return c.Sidecar(dialled).Stats().Clients[leaf.Serial()] > 0
 	}) {
@@ -360,7 +361,7 @@ func (c *cell) freeze() (string, error) {
 	if err := c.row.strike(c); err != nil {
 		return "", fmt.Errorf("striking: %w", err)
 	}
-	time.Sleep(1100 * time.Millisecond)
+	time.Sleep(1100 * time.Millisecond) // the freeze is a real one
 	if err := c.box.Thaw(c.ctx); err != nil {
 		return "", err
 	}

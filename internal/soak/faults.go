@@ -184,13 +184,14 @@ func stall(_ context.Context, s *soak, i *injury) (func() error, error) {
 	return s.soundGateway, nil
 }
 
-// forget makes a path acknowledge nothing any more. What the function sends on it is given up after 10 s (R19).
+// forget makes a path acknowledge nothing any more. What the function sends on it is given up after 10 s (R19); a function
+// that had sent all and ended, and waits, is told after 60 s (R6).
 func forget(_ context.Context, s *soak, i *injury) (func() error, error) {
 	v, err := s.victim(i, echo, digest)
 	if err != nil {
 		return nil, err
 	}
-	i.grace = 14 * time.Second
+	i.grace = 64 * time.Second
 	s.ledger.strike(i)
 	if !s.rig.Mesh.Gateway.ForgetOf(v.peer) {
 		return healthy, errNobody

@@ -65,6 +65,13 @@ func (l *ledger) heal(i *injury) {
 	i.end = time.Now()
 }
 
+// felt reports whether the injury has answered for a call.
+func (l *ledger) felt(i *injury) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return i.failed > 0
+}
+
 // answerFor finds the injury that answers for a call that was cut, and charges it; nil if there is none.
 func (l *ledger) answerFor(r result) *injury {
 	l.mu.Lock()
@@ -130,4 +137,11 @@ func (l *ledger) quiet(from, to time.Time) bool {
 		}
 	}
 	return true
+}
+
+// mark says that from now on, and not before, the injury is in full force.
+func (i *injury) mark(l *ledger) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i.begin = time.Now()
 }

@@ -293,7 +293,7 @@ func neverRead(n int) func(*cell) error {
 		if err := ask(c); err != nil {
 			return err
 		}
-		for last := int64(-1); ; time.Sleep(200 * time.Millisecond) {
+		for last := int64(-1); ; time.Sleep(200 * time.Millisecond) { // over which the processor's time is counted
 			u, err := c.use()
 			if err != nil || last >= 0 && u.cpu-last < int64(20*time.Millisecond) {
 				return err

@@ -11,6 +11,29 @@ import (
 	"time"
 )
 
+// report is what a run found out.
+type report struct {
+	seed       uint64
+	began      time.Time
+	length     time.Duration
+	quiet      time.Duration // in which nothing was broken
+	windows    int           // in a row, of such time
+	calls      int
+	quietCalls int // that began and ended in such time
+	perKind    map[kind]int
+	bytes      int64
+	injected   map[string]int
+	answered   map[string]int // calls that failed, by the fault that answers for them
+	signals    map[signal]int
+	freezes    int
+	frozen     time.Duration
+	start      usage
+	most       usage
+	end        usage
+	violations []string // what must not be
+	violated   int
+}
+
 // write writes the report as Markdown.
 func (r *report) write(w io.Writer) error {
 	var b strings.Builder

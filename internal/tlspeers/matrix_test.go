@@ -22,12 +22,13 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/certtest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/mesh"
 	"github.com/consul-lambda/consul-lambda/tlsstate"
 )
 
 // patience bounds every wait; nothing is expected to take nearly so long.
-const patience = 15 * time.Second
+const patience = waittest.Patience
 
 var update = flag.Bool("update", false, "write the table of docs/tls-peers.md; every peer must be installed")
 

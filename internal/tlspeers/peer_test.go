@@ -11,14 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/consul/api"
 	"golang.org/x/sys/unix"
@@ -26,6 +25,7 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/certtest"
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/mesh"
 )
 
@@ -266,7 +266,7 @@ func startProgram(t *testing.T, addr, name string, args ...string) running {
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
-	var output lockedBuffer
+	var output waittest.Log
 	cmd.Stdout, cmd.Stderr = &output, &output
 	terminal, in, err := os.Pipe()
 	ok(t, err)
@@ -281,29 +281,23 @@ func startProgram(t *testing.T, addr, name string, args ...string) running {
 			t.Logf("%s said:\n%s", name, output.String())
 		}
 	})
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	if !waittest.Within(patience, func() bool {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			_ = c.Close()
-			break
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s does not listen: %v\n%s", name, err, output.String())
-		}
+		return err == nil
+	}) {
+		t.Fatalf("%s does not listen:\n%s", name, &output)
 	}
 	return running{addr, cancel, func(text string) {
 		_, err := io.WriteString(in, text+"\n")
 		ok(t, err)
-		for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Microsecond) {
+		waittest.Until(t, name+" to read "+text, func() bool {
 			left, err := unix.IoctlGetInt(int(in.Fd()), unix.TIOCINQ)
 			ok(t, err)
-			if left == 0 {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s does not read %q", name, text)
-			}
-		}
+			return left == 0
+		})
 	}}
 }
 
@@ -316,29 +310,13 @@ func missing(t *testing.T, name, remedy string) {
 	t.Skipf("%s is not installed: %s", name, remedy)
 }
 
+// freeAddr is an address at which a program can listen: on a host of its own, so that nobody takes the port in between.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.N(254), rand.N(256), 1+rand.N(254)))
 	ok(t, err)
 	defer ln.Close()
 	return ln.Addr().String()
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func ok(t testing.TB, err error) {

@@ -12,9 +12,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -149,11 +150,7 @@ func TestTheMarkCountsWhatIsUnderWayAtOneTime(t *testing.T) {
 	for _, op := range []string{"a", "a", "b"} {
 		wg.Go(func() { get(t, s, "/"+op+"/x/1") })
 	}
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(5 * time.Second); s.Count("") < 3 && time.Now().Before(end); {
-		<-tick.C
-	}
+	waittest.Within(waittest.Patience, func() bool { return s.Count("") == 3 })
 	if a, b, all := s.MaxInFlight("a"), s.MaxInFlight("b"), s.MaxInFlight(""); a != 2 || b != 1 || all != 3 {
 		t.Errorf("marks of %d, %d and %d", a, b, all)
 	}

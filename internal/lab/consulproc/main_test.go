@@ -95,26 +95,6 @@ func token(t testing.TB, s *consulproc.Server, name, rules string) string {
 	return made.SecretID
 }
 
-// eventually asks until what says nil, for 20 s at most.
-func eventually(t testing.TB, what func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := what(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatal("not within 20 s: ", err)
-		}
-	}
-}
-
 func ok(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

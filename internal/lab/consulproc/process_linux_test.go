@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 func TestProgramsDieWithTheirParent(t *testing.T) {
@@ -37,7 +38,7 @@ func TestProgramsDieWithTheirParent(t *testing.T) {
 	}
 	ok(t, cmd.Process.Kill())
 	_ = cmd.Wait() // it was killed
-	eventually(t, func(context.Context) error {
+	waittest.NoError(t, func(context.Context) error {
 		for _, pid := range children {
 			if state(pid) != 'Z' && state(pid) != 0 {
 				return fmt.Errorf("process %d outlived its parent", pid)

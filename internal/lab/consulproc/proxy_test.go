@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // Each destination has its intention before its first connection: Consul's agent may keep an older answer.
@@ -36,13 +37,13 @@ func TestAProxyCarriesWhatIntentionsAllow(t *testing.T) {
 	ok(t, err)
 	web := identity(t, c, "web")
 
-	eventually(t, func(ctx context.Context) error { return roundTrip(ctx, open.Addr(), web) })
+	waittest.NoError(t, func(ctx context.Context) error { return roundTrip(ctx, open.Addr(), web) })
 	if err := roundTrip(t.Context(), shut.Addr(), web); err == nil {
 		t.Error("bytes came back without an intention")
 	}
 	// The proxy outlives its agent.
 	ok(t, server.Restart(t.Context()))
-	eventually(t, func(ctx context.Context) error { return roundTrip(ctx, open.Addr(), web) })
+	waittest.NoError(t, func(ctx context.Context) error { return roundTrip(ctx, open.Addr(), web) })
 
 	ok(t, open.Close())
 	if conn, err := new(net.Dialer).DialContext(t.Context(), "tcp4", open.Addr()); err == nil {

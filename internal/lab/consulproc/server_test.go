@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 func TestAStartedServerLeadsSignsAndKnowsItsToken(t *testing.T) {
@@ -101,7 +102,7 @@ func TestASecondDatacenterJoinsThePrimary(t *testing.T) {
 	}
 	for _, server := range []*consulproc.Server{east, west} {
 		c := client(t, server, server.Token())
-		eventually(t, func(ctx context.Context) error {
+		waittest.NoError(t, func(ctx context.Context) error {
 			for _, dc := range []string{"east", "west"} {
 				if _, _, err := c.Catalog().Nodes((&api.QueryOptions{Datacenter: dc}).WithContext(ctx)); err != nil {
 					return err
@@ -235,7 +236,7 @@ func TestTheCallersEnvironmentHasNoSay(t *testing.T) {
 	proxy, err := server.ConnectProxy(t.Context(), consulproc.ProxyConfig{Service: "api", LocalAddr: "127.0.0.1:1", Register: true})
 	ok(t, err)
 	registered := func(want bool) {
-		eventually(t, func(context.Context) error {
+		waittest.NoError(t, func(context.Context) error {
 			services, err := client(t, server, server.Token()).Agent().Services()
 			if err == nil && slices.ContainsFunc(sorted(services), func(s *api.AgentService) bool {
 				return s.Proxy != nil && s.Proxy.DestinationServiceName == "api"

@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/meshsim"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // clock is a clock that only the test moves.
@@ -101,7 +102,7 @@ func TestABlockingReadGetsANewLeafAtThreeQuartersOfItsLife(t *testing.T) {
 	first := leafOf(t, c, "web")
 	got := make(chan *api.LeafCert, 1)
 	go blockedLeaf(c, "web", first.ModifyIndex, got)
-	eventually(t, func() bool { return s.Count(OpLeaf) == 2 })
+	waittest.Until(t, "both calls", func() bool { return s.Count(OpLeaf) == 2 })
 	select {
 	case <-got:
 		t.Fatal("answered before the leaf was due")
@@ -135,7 +136,7 @@ func TestARotationIsSeenInRootsAndRenewsLeaves(t *testing.T) {
 		r, _, err := c.Connect().CARoots(&api.QueryOptions{WaitIndex: meta.LastIndex, WaitTime: 10 * time.Second})
 		got <- result{r, err}
 	}()
-	eventually(t, func() bool { return s.Count(OpRoots) == 1 })
+	waittest.Until(t, "the call", func() bool { return s.Count(OpRoots) == 1 })
 	ok(t, s.CA().Rotate())
 	woken := <-got
 	ok(t, woken.err)
@@ -566,7 +567,7 @@ func TestAHungRequestGoesOnWhenReleasedAndEndsWithTheServer(t *testing.T) {
 	ask := func() { _, err := try(t, http.MethodGet, url, ""); got <- err }
 	s.FailAll(OpLeader, Hang())
 	go ask()
-	eventually(t, func() bool { return s.Count(OpLeader) == 1 })
+	waittest.Until(t, "the call", func() bool { return s.Count(OpLeader) == 1 })
 	for err, waiting := error(nil), true; waiting; { // until it hangs at the gate
 		s.Release()
 		select {
@@ -577,7 +578,7 @@ func TestAHungRequestGoesOnWhenReleasedAndEndsWithTheServer(t *testing.T) {
 		}
 	}
 	go ask()
-	eventually(t, func() bool { return s.Count(OpLeader) == 2 })
+	waittest.Until(t, "the second call", func() bool { return s.Count(OpLeader) == 2 })
 	s.Close()
 	if err := <-got; err == nil {
 		t.Error("a hung request was answered by a closed server")

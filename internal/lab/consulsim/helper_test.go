@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/consul/api"
 	"go.uber.org/goleak"
@@ -89,16 +88,4 @@ func tree(t testing.TB, s string) any {
 		t.Fatalf("%v in %q", err, s)
 	}
 	return v
-}
-
-// eventually waits until cond holds, for at most five seconds.
-func eventually(t testing.TB, cond func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(5 * time.Second); !cond(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatal("waited 5 s in vain")
-		}
-	}
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // G12: the events that the registrator is to understand, with the fields that say which function.
@@ -197,7 +199,7 @@ func TestCloseDropsWhatIsNotDeliveredYet(t *testing.T) {
 		defer close(closed)
 		w.Close()
 	}()
-	eventually(t, func() bool {
+	waittest.Until(t, "Close to have begun", func() bool {
 		w.courier.mu.Lock()
 		defer w.courier.mu.Unlock()
 		return w.courier.stopped

@@ -19,6 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/resourcegroupstaggingapi"
 	taggingtypes "github.com/aws/aws-sdk-go-v2/service/resourcegroupstaggingapi/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // get, list and whoami are one call of each service, by their errors.
@@ -228,7 +230,7 @@ func TestCloseEndsHungCalls(t *testing.T) {
 	go func() { done <- w.get(t, "f") }()
 	go func() { done <- w.list(t) }()
 	go func() { done <- w.whoami(t) }()
-	eventually(t, func() bool { return w.Count("") == 3 })
+	waittest.Until(t, "three calls", func() bool { return w.Count("") == 3 })
 	w.Close()
 	for range cap(done) {
 		if err := <-done; err == nil {

@@ -254,6 +254,48 @@ func TestWithoutListTagsGetFunctionSucceedsWithATagsError(t *testing.T) {
 	}
 }
 
+// The variables are those of the function for each of its versions; who may not decrypt them is told so in their place.
+func TestTheConfigurationOfAFunctionHasItsVariables(t *testing.T) {
+	t.Parallel()
+	w := start(t, Config{})
+	w.AddFunctions(Function{Name: "f", Aliases: map[string]string{"live": "$LATEST"}, Environment: map[string]string{"A": "1"}})
+	w.AddFunction("bare", nil)
+	ask := func(name string) (*lambda.GetFunctionConfigurationOutput, error) {
+		return w.lambda.GetFunctionConfiguration(t.Context(), &lambda.GetFunctionConfigurationInput{FunctionName: aws.String(name)})
+	}
+	for _, name := range []string{"f", "f:live", w.ARN("f")} {
+		out := must[*lambda.GetFunctionConfigurationOutput](t)(ask(name))
+		if aws.ToString(out.FunctionName) != "f" || aws.ToInt32(out.MemorySize) != 128 || out.Environment == nil || out.Environment.Variables["A"] != "1" {
+			t.Errorf("%s: %+v", name, out)
+		}
+	}
+	if out := must[*lambda.GetFunctionConfigurationOutput](t)(ask("bare")); out.Environment != nil {
+		t.Errorf("a function without variables has %+v", out.Environment)
+	}
+	for _, name := range []string{"ghost", "f:ghost"} {
+		if _, err := ask(name); code(err) != "404 ResourceNotFoundException" {
+			t.Errorf("%s is answered %v", name, err)
+		}
+	}
+	if !w.SetEnvironment("f", map[string]string{"B": "2"}) || w.SetEnvironment("ghost", nil) {
+		t.Error("SetEnvironment says which functions there are, wrongly")
+	}
+	w.Deny("kms:Decrypt")
+	out := must[*lambda.GetFunctionConfigurationOutput](t)(ask("f"))
+	if e := out.Environment; e == nil || e.Variables != nil || e.Error == nil || aws.ToString(e.Error.ErrorCode) != "AccessDeniedException" {
+		t.Errorf("without kms:Decrypt: %+v", e)
+	}
+	w.Allow()
+	got := must[*lambda.GetFunctionOutput](t)(w.lambda.GetFunction(t.Context(), &lambda.GetFunctionInput{FunctionName: aws.String("f")}))
+	if e := got.Configuration.Environment; e == nil || len(e.Variables) != 1 || e.Variables["B"] != "2" {
+		t.Errorf("GetFunction: %+v", e)
+	}
+	w.Deny("lambda:GetFunctionConfiguration")
+	if _, err := ask("f"); code(err) != "403 AccessDeniedException" {
+		t.Errorf("denied: %v", err)
+	}
+}
+
 func TestPartitionsShowInEveryARN(t *testing.T) {
 	t.Parallel()
 	for region, partition := range map[string]string{"us-east-1": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov"} {

@@ -22,6 +22,8 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"go.uber.org/goleak"
+
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // The test binary is also the extensions, the runtime and a whole lab, chosen by
@@ -95,7 +97,7 @@ func invoke(t testing.TB, s *Sandbox, payload string) Result {
 // waitLine waits for a line of source that contains text.
 func waitLine(t testing.TB, s *Sandbox, source, text string) Line {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), waittest.Patience)
 	defer cancel()
 	l, err := s.WaitLog(ctx, func(l Line) bool { return l.Source == source && strings.Contains(l.Text, text) })
 	if err != nil {
@@ -119,22 +121,6 @@ func transcript(lines []Line) string {
 		fmt.Fprintf(&b, "%s %s: %s\n", l.Time.Format("05.000"), l.Source, l.Text)
 	}
 	return b.String()
-}
-
-// eventually waits for a condition, at most 10 s.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
-	defer deadline.Stop()
-	poll := time.NewTicker(time.Millisecond)
-	defer poll.Stop()
-	for !ok() {
-		select {
-		case <-poll.C:
-		case <-deadline.C:
-			t.Fatalf("not within 10 s: %s", what)
-		}
-	}
 }
 
 // gone reports whether nothing of the process can run any more: an orphan may
@@ -164,7 +150,7 @@ func (h *helper) run(script string) {
 			h.register(words[1], words[2])
 		case "next":
 			h.next()
-		case "loop": // [work after each INVOKE]
+		case "loop": // [FILE: it works after each INVOKE until that is there]
 			h.loop(words[1])
 		case "initerror", "exiterror": // TYPE
 			path := "/2020-01-01/extension/" + strings.TrimSuffix(words[0], "error") + "/error"
@@ -237,14 +223,21 @@ func (h *helper) next() (eventType string) {
 	return e.EventType
 }
 
-func (h *helper) loop(work string) {
+func (h *helper) loop(file string) {
 	for h.next() != "SHUTDOWN" {
-		if d, err := time.ParseDuration(work); err == nil {
-			time.Sleep(d)
+		if file != "" {
+			for !exists(file) {
+				time.Sleep(time.Millisecond)
+			}
 			fmt.Println("work done")
 		}
 	}
 	os.Exit(0)
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 func (h *helper) call(step, method, path, body string, header map[string]string) (http.Header, string) {

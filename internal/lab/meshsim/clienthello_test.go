@@ -69,12 +69,12 @@ func TestServerNameIsFoundHoweverTheHelloIsCut(t *testing.T) {
 		for _, size := range []int{1, 2, 3, 4, 5, 37, 38, 100, len(hello)} {
 			wire := fragment(hello, size)
 			for end := range wire {
-				_, need, err := ClientHelloServerName(wire[:end])
+				_, need, err := clientHelloServerName(wire[:end])
 				if err != nil || need <= 0 || end+need > len(wire) {
 					t.Fatalf("%d of %d bytes: need %d, %v", end, len(wire), need, err)
 				}
 			}
-			got, need, err := ClientHelloServerName(append(wire, "early data"...))
+			got, need, err := clientHelloServerName(append(wire, "early data"...))
 			if got != want || need != 0 || err != nil {
 				t.Fatalf("records of %d: %q, need %d, %v", size, got, need, err)
 			}
@@ -84,7 +84,7 @@ func TestServerNameIsFoundHoweverTheHelloIsCut(t *testing.T) {
 
 func TestHelloWithoutServerNameIsLegal(t *testing.T) {
 	t.Parallel()
-	name, need, err := ClientHelloServerName(helloFor(&tls.Config{ServerName: "127.0.0.1"}))
+	name, need, err := clientHelloServerName(helloFor(&tls.Config{ServerName: "127.0.0.1"}))
 	if name != "" || need != 0 || err != nil {
 		t.Errorf("%q, need %d, %v", name, need, err)
 	}
@@ -119,31 +119,31 @@ func TestMalformedHelloIsRefused(t *testing.T) {
 		b    []byte
 		want error
 	}{
-		"http":                  {[]byte("GET / HTTP/1.1\r\n"), ErrNotClientHello},
-		"first byte":            {[]byte{'G'}, ErrNotClientHello},
-		"alert":                 {[]byte{21, 3, 1, 0, 2, 1, 0}, ErrNotClientHello},
-		"version 2":             {[]byte{recordHandshake, 2}, ErrNotClientHello},
-		"empty record":          {[]byte{recordHandshake, 3, 1, 0, 0}, ErrNotClientHello},
-		"record overflow":       {[]byte{recordHandshake, 3, 1, 0x40, 1}, ErrNotClientHello},
-		"server hello":          {[]byte{recordHandshake, 3, 3, 0, 1, 2}, ErrNotClientHello},
-		"long message":          {[]byte{recordHandshake, 3, 3, 0, 4, 1, 0, 0x40, 0}, ErrHelloTooLong},
-		"bytes after the end":   {message(good, "x"), ErrNotClientHello},
-		"extension twice":       {message(good+good, ""), ErrNotClientHello},
-		"unknown twice":         {message(extension(4711, "")+extension(4711, ""), ""), ErrNotClientHello},
-		"two host names":        {message(serverName(hostName(0, "a")+hostName(0, "b")), ""), ErrNotClientHello},
-		"empty list":            {message(serverName(""), ""), ErrNotClientHello},
-		"empty name":            {message(serverName(hostName(0, "")), ""), ErrNotClientHello},
-		"trailing dot":          {message(serverName(hostName(0, "a.")), ""), ErrNotClientHello},
-		"bytes after the list":  {message(extension(extensionServerName, "\x00\x04\x00\x00\x01ax"), ""), ErrNotClientHello},
-		"extension runs beyond": {message("\x00\x17\x00\x09", ""), ErrNotClientHello},
+		"http":                  {[]byte("GET / HTTP/1.1\r\n"), errNotClientHello},
+		"first byte":            {[]byte{'G'}, errNotClientHello},
+		"alert":                 {[]byte{21, 3, 1, 0, 2, 1, 0}, errNotClientHello},
+		"version 2":             {[]byte{recordHandshake, 2}, errNotClientHello},
+		"empty record":          {[]byte{recordHandshake, 3, 1, 0, 0}, errNotClientHello},
+		"record overflow":       {[]byte{recordHandshake, 3, 1, 0x40, 1}, errNotClientHello},
+		"server hello":          {[]byte{recordHandshake, 3, 3, 0, 1, 2}, errNotClientHello},
+		"long message":          {[]byte{recordHandshake, 3, 3, 0, 4, 1, 0, 0x40, 0}, errHelloTooLong},
+		"bytes after the end":   {message(good, "x"), errNotClientHello},
+		"extension twice":       {message(good+good, ""), errNotClientHello},
+		"unknown twice":         {message(extension(4711, "")+extension(4711, ""), ""), errNotClientHello},
+		"two host names":        {message(serverName(hostName(0, "a")+hostName(0, "b")), ""), errNotClientHello},
+		"empty list":            {message(serverName(""), ""), errNotClientHello},
+		"empty name":            {message(serverName(hostName(0, "")), ""), errNotClientHello},
+		"trailing dot":          {message(serverName(hostName(0, "a.")), ""), errNotClientHello},
+		"bytes after the list":  {message(extension(extensionServerName, "\x00\x04\x00\x00\x01ax"), ""), errNotClientHello},
+		"extension runs beyond": {message("\x00\x17\x00\x09", ""), errNotClientHello},
 	}
 	for name, tt := range tests {
-		got, need, err := ClientHelloServerName(tt.b)
+		got, need, err := clientHelloServerName(tt.b)
 		if !errors.Is(err, tt.want) || got != "" || need != 0 {
 			t.Errorf("%s: %q, need %d, %v; want %v", name, got, need, err, tt.want)
 		}
 	}
-	if name, _, err := ClientHelloServerName(message(serverName(hostName(7, "?")+hostName(0, "a.example")), "")); err != nil || name != "a.example" {
+	if name, _, err := clientHelloServerName(message(serverName(hostName(7, "?")+hostName(0, "a.example")), "")); err != nil || name != "a.example" {
 		t.Errorf("name of an unknown type beside a host name: %q, %v", name, err)
 	}
 }
@@ -151,14 +151,14 @@ func TestMalformedHelloIsRefused(t *testing.T) {
 func TestHelloBeyondTheLimitIsRefusedBeforeItIsRead(t *testing.T) {
 	t.Parallel()
 	hello := helloFor(&tls.Config{ServerName: "a.example", NextProtos: slicesOf(60, 240)})
-	if len(hello) < 15_000 || len(hello) > MaxClientHello {
+	if len(hello) < 15_000 || len(hello) > maxClientHello {
 		t.Fatalf("hello of %d bytes does not test the limit", len(hello))
 	}
-	if name, need, err := ClientHelloServerName(hello); name != "a.example" || need != 0 || err != nil {
+	if name, need, err := clientHelloServerName(hello); name != "a.example" || need != 0 || err != nil {
 		t.Errorf("just within the limit: %q, %d, %v", name, need, err)
 	}
 	// The same bytes in tiny records are too many on the wire.
-	if _, _, err := ClientHelloServerName(fragment(hello, 4)[:MaxClientHello]); !errors.Is(err, ErrHelloTooLong) {
+	if _, _, err := clientHelloServerName(fragment(hello, 4)[:maxClientHello]); !errors.Is(err, errHelloTooLong) {
 		t.Errorf("beyond: %v", err)
 	}
 }
@@ -187,20 +187,20 @@ func FuzzClientHelloServerName(f *testing.F) {
 	long[3]++ // the record goes on after the message
 	f.Add(long, uint16(46))
 	f.Fuzz(func(t *testing.T, b []byte, cut uint16) {
-		name, need, err := ClientHelloServerName(b)
+		name, need, err := clientHelloServerName(b)
 		if err != nil && (name != "" || need != 0) {
 			t.Fatalf("an error and %q, need %d", name, need)
 		}
-		exempt := errors.Is(err, ErrHelloTooLong) || errors.Is(err, errRecord) || len(b) > MaxClientHello
+		exempt := errors.Is(err, errHelloTooLong) || errors.Is(err, errRecord) || len(b) > maxClientHello
 		if theirs, seen := serverView(b); seen && !exempt && (err != nil || need != 0 || name != theirs) {
 			t.Fatalf("got %q, need %d, %v; crypto/tls sees %q", name, need, err, theirs)
 		}
 		prefix := b[:min(int(cut), len(b))]
-		pname, pneed, perr := ClientHelloServerName(prefix)
+		pname, pneed, perr := clientHelloServerName(prefix)
 		switch {
 		case err == nil && perr != nil:
 			t.Fatalf("a prefix of a good hello is refused: %v", perr)
-		case pneed > 0 && len(prefix)+pneed > MaxClientHello:
+		case pneed > 0 && len(prefix)+pneed > maxClientHello:
 			t.Fatalf("asks for %d bytes after %d", pneed, len(prefix))
 		case err == nil && need == 0 && pneed > 0 && len(prefix)+pneed > len(b):
 			t.Fatalf("asks for %d bytes after %d of %d", pneed, len(prefix), len(b))

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/mesh"
 )
 
@@ -154,7 +155,7 @@ func TestGatewayCarriesHalfCloseBothWays(t *testing.T) {
 				t.Errorf("after its end the server received %d bytes, %v", r.Bytes, r.Err)
 			}
 			_ = c.Close()
-			eventually(t, "connections are gone", func() bool { return m.Gateway.Stats().Open == 0 })
+			waittest.Until(t, "connections are gone", func() bool { return m.Gateway.Stats().Open == 0 })
 		})
 	}
 }
@@ -167,13 +168,13 @@ func TestGatewayPassesAResetOn(t *testing.T) {
 	c := connect(t, m, "web")
 	_, err := io.WriteString(c, "x")
 	ok(t, err)
-	eventually(t, "the client is served", func() bool { return s.Stats().Accepted == 1 })
+	waittest.Until(t, "the client is served", func() bool { return s.Stats().Handshakes == 1 })
 	reset(c.NetConn().(*net.TCPConn))
 	if r := <-done; !isReset(r.Err) {
 		t.Errorf("sidecar read %v, want a reset", r.Err)
 	}
 	c = connect(t, m, "web")
-	eventually(t, "the client is served", func() bool { return s.Stats().Accepted == 2 })
+	waittest.Until(t, "the client is served", func() bool { return s.Stats().Handshakes == 2 })
 	s.Drop(EndRST)
 	if _, err := io.ReadAll(c); !isReset(err) {
 		t.Errorf("client read %v, want a reset", err)

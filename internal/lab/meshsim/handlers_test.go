@@ -104,38 +104,6 @@ func TestHTTPServiceAnswersOverOneConnection(t *testing.T) {
 	}
 }
 
-func TestProxyToCarriesHalfCloseToAPlainApplication(t *testing.T) {
-	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	ok(t, err)
-	done := make(chan struct{})
-	go serveOne(ln, Digest, done)
-	t.Cleanup(func() { _ = ln.Close(); <-done })
-
-	m := newMesh(t, Config{})
-	addService(t, m, "web", ProxyTo(ln.Addr().String()))
-	c := connect(t, m, "web")
-	_, err = io.WriteString(c, "abc")
-	ok(t, err)
-	ok(t, c.CloseWrite())
-	got, err := io.ReadAll(c)
-	ok(t, err)
-	if want := sha256.Sum256([]byte("abc")); string(got) != hex.EncodeToString(want[:]) {
-		t.Errorf("got %q", got)
-	}
-}
-
-// serveOne runs h for the first connection.
-func serveOne(ln net.Listener, h Handler, done chan<- struct{}) {
-	defer close(done)
-	c, err := ln.Accept()
-	if err != nil {
-		return
-	}
-	defer c.Close()
-	h(c.(*net.TCPConn))
-}
-
 // R5: a sidecar that dies after n bytes, at the end of a record.
 func TestTruncateCutsWithoutCloseNotify(t *testing.T) {
 	t.Parallel()

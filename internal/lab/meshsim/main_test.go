@@ -16,13 +16,14 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 	"github.com/consul-lambda/consul-lambda/mesh"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait of these tests.
-const patience = 10 * time.Second
+const patience = waittest.Patience
 
 func newMesh(t testing.TB, cfg Config) *Mesh {
 	t.Helper()
@@ -159,22 +160,6 @@ func isTimeout(err error) bool {
 }
 
 func isReset(err error) bool { return errors.Is(err, syscall.ECONNRESET) }
-
-// eventually waits until cond holds, and fails the test if it does not in time.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-deadline.C:
-			t.Fatalf("not in time: %s", what)
-		case <-tick.C:
-		}
-	}
-}
 
 func ok(t testing.TB, err error) {
 	t.Helper()

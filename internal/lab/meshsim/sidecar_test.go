@@ -9,6 +9,8 @@ import (
 	"io"
 	"sync"
 	"testing"
+
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 func newSidecar(t testing.TB, ca *CA, cfg SidecarConfig) *Sidecar {
@@ -57,7 +59,7 @@ func TestSidecarAdmitsOnlySoundClients(t *testing.T) {
 		t.Error("client without a certificate let in")
 	}
 	// Seven flaws and the anonymous client; a client may know before the sidecar.
-	eventually(t, "all are counted", func() bool {
+	waittest.Until(t, "all are counted", func() bool {
 		st := s.Stats()
 		return st.Handshakes == 1 && st.Accepted == 1 && st.HandshakesFailed == 8
 	})
@@ -186,7 +188,7 @@ func TestDeniedClientSeesAnOrderlyEndAfterTheHandshake(t *testing.T) {
 		if string(greeting) != heard || len(rest) != 0 || !tap.sawAlert() {
 			t.Errorf("at %d: heard %q, then %q, close_notify %v", at, greeting, rest, tap.sawAlert())
 		}
-		eventually(t, "denied is counted", func() bool { return s.Stats().Denied == 1 })
+		waittest.Until(t, "denied is counted", func() bool { return s.Stats().Denied == 1 })
 
 		s.Intentions().Set(serviceID(t, ca, "caller"), Allow)
 		if _, err := use(t, s, cfg); err != nil {
@@ -213,7 +215,7 @@ func TestSidecarDropsConnectionsInTheWayAsked(t *testing.T) {
 			t.Errorf("how %d: %v, close_notify %v", how, err, tap.sawAlert())
 		}
 		_ = c.Close()
-		eventually(t, "the connection is gone", func() bool { return s.Stats().Open == 0 })
+		waittest.Until(t, "the connection is gone", func() bool { return s.Stats().Open == 0 })
 	}
 }
 
@@ -257,7 +259,7 @@ func TestDropIsNotHeldUpByAStuckWriter(t *testing.T) {
 		s := newSidecar(t, ca, SidecarConfig{Handler: Source(1 << 40)})
 		c, err := dialTLS(t, s.Addr(), clientConfig(t, ca, "web", issue(t, ca, "caller", LeafOptions{})))
 		ok(t, err)
-		eventually(t, "the client is served", func() bool { return s.Stats().Accepted == 1 })
+		waittest.Until(t, "the client is served", func() bool { return s.Stats().Accepted == 1 })
 		s.Drop(how)
 		ok(t, s.Close())
 		_ = c.Close()

@@ -18,6 +18,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -92,18 +94,6 @@ func put(t testing.TB, s *Server, name, value string, more object) answer {
 		in[k] = v
 	}
 	return call(t, s, "PutParameter", in)
-}
-
-// eventually waits until cond holds, for at most five seconds.
-func eventually(t testing.TB, cond func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(5 * time.Second); !cond(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatal("waited 5 s in vain")
-		}
-	}
 }
 
 func TestAnAnswerHasTheFormOfAWSJSON(t *testing.T) {
@@ -409,7 +399,7 @@ func TestAHungCallIsAnsweredAfterRelease(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { answered <- call(t, s, "GetParameter", object{"Name": "/p"}) })
 	defer wg.Wait()
-	eventually(t, func() bool {
+	waittest.Until(t, "the answer", func() bool {
 		if s.Count("GetParameter") == 1 {
 			s.Release() // again and again: the call may not have hung yet
 		}
@@ -426,7 +416,7 @@ func TestCloseEndsHungCalls(t *testing.T) {
 	s.FailAll("", Hang())
 	done := make(chan answer, 1)
 	go func() { done <- call(t, s, "GetParameter", object{"Name": "/p"}) }()
-	eventually(t, func() bool { return s.Count("") == 1 })
+	waittest.Until(t, "the call", func() bool { return s.Count("") == 1 })
 	s.Close()
 	if a := <-done; a.err == nil {
 		t.Errorf("a hung call was answered %v", a.body)
