@@ -37,6 +37,18 @@ func checkPart(kind, s string) error {
 	return nil
 }
 
+// checkLabel says whether s may stand as one part of a name that is also a label
+// of a server name.
+func checkLabel(kind, s string) error {
+	if err := checkPart(kind, s); err != nil {
+		return err
+	}
+	if len(s) > maxLabel {
+		return fmt.Errorf("%s %q takes %d bytes: want at most %d, a label of a server name", kind, s, len(s), maxLabel)
+	}
+	return nil
+}
+
 // checkTrustDomain says whether s is a host name without a port.
 func checkTrustDomain(s string) error {
 	ok := len(s) <= maxHost

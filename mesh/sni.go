@@ -142,18 +142,6 @@ func (n SNI) check() error {
 	return nil
 }
 
-// checkLabel says whether s may stand as one part of a name that is also a label
-// of a server name.
-func checkLabel(kind, s string) error {
-	if err := checkPart(kind, s); err != nil {
-		return err
-	}
-	if len(s) > maxLabel {
-		return fmt.Errorf("%s %q takes %d bytes: want at most %d, a label of a server name", kind, s, len(s), maxLabel)
-	}
-	return nil
-}
-
 // Service returns the service that is named.
 func (n SNI) Service() Service { return n.service }
 

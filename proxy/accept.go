@@ -63,7 +63,7 @@ func (s *Server) accept(l *listener) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
-			s.report.failure(l.route.Name, "accept", err)
+			s.report.failure(l.route.Name, causeAccept, err)
 			select {
 			case <-time.After(pause):
 			case <-s.closing:

@@ -46,12 +46,12 @@ type conn struct {
 
 // direction is one of a connection's two streams.
 type direction struct {
-	from, to net.Conn
-	back     *direction   // the other one
-	moved    atomic.Int64 // bytes passed on
-	ending   atomic.Bool  // its clean end is being passed on, or was
-	ended    atomic.Bool  // no more bytes will move
-	wasReset atomic.Bool  // a write was told that the leg was reset
+	from, to    net.Conn
+	back        *direction   // the other one
+	moved       atomic.Int64 // bytes passed on
+	ending      atomic.Bool  // its clean end is being passed on, or was
+	ended       atomic.Bool  // no more bytes will move
+	toldOfReset atomic.Bool  // a write was told that the leg was reset
 
 	waited clock.Instant // the sweep's: when it was last seen to wait for its receiver
 
@@ -130,7 +130,7 @@ func (c *conn) copy(d *direction) {
 
 func (d *direction) failedWrite(err error) {
 	d.writeErr = err
-	d.wasReset.Store(errors.Is(err, syscall.ECONNRESET))
+	d.toldOfReset.Store(errors.Is(err, syscall.ECONNRESET))
 }
 
 // splice moves bytes between two sockets in the kernel. net.TCPConn.ReadFrom does it, and falls back to copying where
@@ -148,7 +148,8 @@ func (c *conn) splice(d *direction, from, to *net.TCPConn) {
 	}
 }
 
-// passOn makes the end of a direction known to the leg that it feeds.
+// passOn makes the end of a direction known to the leg that it feeds. A clean end is a half-close of that leg, and the other
+// direction goes on (R6). Two ends look clean and are none: one that a reset followed (R5), and one without an answer (R9).
 func (c *conn) passOn(d *direction) {
 	if d.readErr == io.EOF && !d.back.ending.Load() && wasReset(d.from) && c.resetWasTold(d.back) {
 		d.readErr = io.ErrUnexpectedEOF
@@ -182,14 +183,14 @@ func wasReset(c net.Conn) bool {
 // was a clean one. The write that was told may not have got as far as to say so.
 func (c *conn) resetWasTold(d *direction) bool {
 	for range 50 {
-		if d.wasReset.Load() {
+		if d.toldOfReset.Load() {
 			return true
 		}
 		if d.ended.Load() || !sleep(c.srv.serving, time.Millisecond) {
 			break
 		}
 	}
-	return d.wasReset.Load()
+	return d.toldOfReset.Load()
 }
 
 // end marks a direction as ended, and the connection with the second one.
@@ -235,7 +236,7 @@ func (c *conn) account() {
 		c.failed(*k, errUnacknowledged)
 	default:
 		c.srv.stats.ended(*k)
-		c.srv.log.Debug("connection ended", "upstream", c.route.Name, "cause", string(*k))
+		c.srv.cfg.Logger.Debug("connection ended", "upstream", c.route.Name, "cause", string(*k))
 	}
 }
 

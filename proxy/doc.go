@@ -18,7 +18,7 @@
 //   - A leg may offer more than net.Conn, and what it offers is used: see [CloseWriter], [Resetter] and [Waiter]. Two raw
 //     TCP legs are spliced in the kernel.
 //   - One goroutine, not a timer per connection, looks at all connections several times a second, and judges their ages
-//     by both clocks (R14): see sweep.go, which holds every rule that depends on time.
+//     by both clocks (R14): see sweep.go. In a shutdown, drain.go says who may go on.
 //
 // The server owns the connections it accepts and those it dials; it closes both. Memory, descriptors and time are
 // bounded by [Config].

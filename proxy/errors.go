@@ -24,6 +24,9 @@ var (
 // call it.
 type Cause string
 
+// causeAccept is of the log only: no connection was ended, one could not be taken in.
+const causeAccept Cause = "accept"
+
 // The causes.
 const (
 	CauseDial           Cause = "dial"           // the upstream could not be reached in time, or refused
@@ -32,7 +35,7 @@ const (
 	CauseTruncated      Cause = "truncated"      // the upstream's stream was cut
 	CauseIdle           Cause = "idle"           // no traffic for IdleTimeout
 	CauseAge            Cause = "age"            // open for MaxAge
-	CauseHalfClosed     Cause = "half-closed"    // one direction had ended, and the other was silent for HalfCloseTimeout
+	CauseHalfClosed     Cause = "half-closed"    // one direction had ended, and the other was silent for 60 s
 	CauseFrozen         Cause = "frozen"         // silent for so long, after a freeze, that the path has forgotten it
 	CauseUnacknowledged Cause = "unacknowledged" // what was sent upstream was not acknowledged
 	CauseShutdown       Cause = "shutdown"       // the server was shut down

@@ -26,7 +26,7 @@ func (d *direction) canFlush() bool {
 // flush waits until the leg's peer has what was written to it (R5, R16). It gives up when the peer took nothing for a
 // while.
 func (c *conn) flush(leg net.Conn) {
-	patience := c.srv.cfg.HalfCloseTimeout
+	patience := halfCloseTimeout
 	if c.killed.Load() != nil {
 		patience = killedPatience
 	}

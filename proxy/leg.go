@@ -27,6 +27,7 @@ type Waiter interface {
 	Wait()
 }
 
+// closeWrite half-closes a leg (R6).
 func closeWrite(c net.Conn) error {
 	if cw, ok := c.(CloseWriter); ok {
 		return cw.CloseWrite()
@@ -34,6 +35,7 @@ func closeWrite(c net.Conn) error {
 	return c.Close()
 }
 
+// reset closes a leg so that its peer sees a cut, not an end (R5).
 func reset(c net.Conn) {
 	switch c := c.(type) {
 	case Resetter:

@@ -4,9 +4,7 @@ package proxy
 
 import (
 	"log/slog"
-	"maps"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/clock"
@@ -60,27 +58,4 @@ func (r *reporter) failure(upstream string, cause Cause, err error) {
 		args = append(args, "not_logged", skipped)
 	}
 	r.log.Warn("connection failed", args...)
-}
-
-// counters are what Stats reads.
-type counters struct {
-	accepted, sent, received atomic.Int64
-
-	mu     sync.Mutex
-	causes map[Cause]int64
-}
-
-func (c *counters) ended(cause Cause) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.causes == nil {
-		c.causes = make(map[Cause]int64)
-	}
-	c.causes[cause]++
-}
-
-func (c *counters) read(open int) Stats {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return Stats{Accepted: c.accepted.Load(), Open: open, Sent: c.sent.Load(), Received: c.received.Load(), Ended: maps.Clone(c.causes)}
 }

@@ -15,10 +15,10 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/clock"
 )
 
-// Config bounds a Server. The zero value is ready to use: each field says what zero means.
+// Config bounds a Server. The zero value is ready to use: each field says what zero means. Of a duration, less than zero is zero.
 type Config struct {
-	// DialTimeout bounds a Route's Dial, from the moment that the function was accepted. Default 2 s: below Lambda's
-	// default function timeout of 3 s, so that the function sees a reset and not its own end.
+	// DialTimeout bounds a Route's Dial, from the moment that the function was accepted; after a freeze anew. Default 2 s: below
+	// Lambda's default function timeout of 3 s, so that the function sees a reset and not its own end.
 	DialTimeout time.Duration
 
 	// MaxConnections is how many connections may be open at once, over all listeners; the next one is reset. Default 400:
@@ -31,11 +31,8 @@ type Config struct {
 	// MaxAge ends a connection that has been open for so long. Zero or less means never.
 	MaxAge time.Duration
 
-	// HalfCloseTimeout ends a connection of which one direction has ended while the other was silent for so long, and
-	// bounds how long a cut stream's last bytes wait for a function that does not read them. Default 60 s.
-	HalfCloseTimeout time.Duration
-
-	// Watch tells of freezes. Default: one of the server's own.
+	// Watch tells of freezes. Whoever made it calls its Run; the server checks it wherever it uses something that may have been
+	// frozen. Default: one of the server's own, which is checked as often.
 	Watch *clock.Watch
 
 	// Buffers lends the relay buffers. Default: a pool without a budget.
@@ -50,7 +47,7 @@ type Config struct {
 
 // Route is where a listener's connections go.
 type Route struct {
-	// Name is what the log calls the upstream.
+	// Name is what the log calls the upstream. Failures are counted by it, to log one of many.
 	Name string
 
 	// Dial opens a connection to the upstream. It is called on a goroutine of its own for each connection; the server owns
@@ -61,7 +58,6 @@ type Route struct {
 // Server listens for a function and relays to its upstreams. Make one with [New].
 type Server struct {
 	cfg    Config
-	log    *slog.Logger
 	report reporter
 	stats  counters
 
@@ -87,16 +83,13 @@ type Server struct {
 	still     int // looks in a row that saw nothing move
 }
 
-// New returns a server that listens to nothing yet.
+// New returns a server that listens to nothing yet. Whoever made it calls Shutdown, whether it serves or not.
 func New(cfg Config) *Server {
 	if cfg.DialTimeout <= 0 {
 		cfg.DialTimeout = 2 * time.Second
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = 400
-	}
-	if cfg.HalfCloseTimeout <= 0 {
-		cfg.HalfCloseTimeout = time.Minute
 	}
 	if cfg.Watch == nil {
 		cfg.Watch = &clock.Watch{Clock: cfg.Clock}
@@ -109,7 +102,6 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg:        cfg,
-		log:        cfg.Logger,
 		report:     reporter{log: cfg.Logger, clock: cfg.Clock},
 		ackTimeout: ackTimeout,
 		closing:    make(chan struct{}),
@@ -121,7 +113,8 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Listen binds address for a route. Connections are queued by the kernel from now on, and accepted once Serve runs.
+// Listen binds address, host:port, for a route, and returns what was bound: port 0 is any. Connections are queued by the kernel
+// from now on, and accepted once Serve runs. The server owns the listener. The error is that of the bind, or ErrServerClosed.
 func (s *Server) Listen(ctx context.Context, address string, route Route) (net.Addr, error) {
 	// Keepalive probes on loopback would tell nothing, and cost system calls on each accept. Multipath TCP, which Go listens
 	// with by default, would put a second protocol between every byte and the function, for paths that loopback has not.
@@ -209,38 +202,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.accepting.Wait()
 	defer s.stopDial()
 	return s.drain(ctx)
-}
-
-// Stats are counts since the server was made.
-type Stats struct {
-	Accepted int64           // connections
-	Open     int             // connections at this moment
-	Sent     int64           // bytes to upstreams, open connections' included
-	Received int64           // bytes from upstreams, likewise
-	Ended    map[Cause]int64 // connections that did not end by themselves, by cause
-}
-
-// Stats reads the counts. It looks at every open connection.
-func (s *Server) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock() // no connection is counted twice, or not at all
-	st := s.stats.read(len(s.conns))
-	for c := range s.conns {
-		if c.established.Load() && !c.counted {
-			st.Sent += c.sent.moved.Load()
-			st.Received += c.received.moved.Load()
-		}
-	}
-	return st
-}
-
-// count adds a connection's bytes to the counts, when no more will move on it.
-func (s *Server) count(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.counted = true
-	s.stats.sent.Add(c.sent.moved.Load())
-	s.stats.received.Add(c.received.moved.Load())
 }
 
 // add takes a connection in, unless there are too many.

@@ -10,19 +10,18 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/clock"
 )
 
-// Everything that depends on time is decided here, by one goroutine that looks at all connections. While none is open it
-// sleeps. A look at an idle connection is a few loads; the kernel is asked only about those that sent something.
+// What ends an open connection because of time is decided here, by one goroutine that looks at all of them; in a shutdown
+// drain.go decides too. While none is open it sleeps. A look at an idle connection is a few loads; the kernel is asked only for
+// what nobody else knows: what a spliced direction has moved, whether what was sent is acknowledged, and whether the silence of a
+// half-closed connection is that of a slow receiver.
 
 const (
 	// sweepEvery is how exact the timeouts are.
 	sweepEvery = 200 * time.Millisecond
 
-	// drainEvery is how often a draining server looks for connections that fell silent.
-	drainEvery = 20 * time.Millisecond
-
-	// silentInDrain is how long nothing may move on a connection before a draining server takes it for silent: several
-	// scheduling periods of a small function, a fraction of the 2 s that Lambda gives.
-	silentInDrain = 150 * time.Millisecond
+	// halfCloseTimeout is how long the other direction may be silent after one has ended (R6). It is also how long a stream's
+	// last bytes wait for a peer that takes none of them: see flush.
+	halfCloseTimeout = time.Minute
 
 	// frozenSilence is how long a connection may be silent, over a freeze, and be used again. NAT gateways and network
 	// load balancers forget a flow after 350 s without saying so: the next request would wait for its own timeout (R19).
@@ -169,8 +168,8 @@ func (c *conn) judge(now clock.Instant, ran time.Duration, thawed bool) (Cause, 
 		return CauseAge, true
 	case cfg.IdleTimeout > 0 && silent >= cfg.IdleTimeout:
 		return CauseIdle, true
-	case c.sent.ended.Load() && received >= cfg.HalfCloseTimeout && now.Sub(c.received.blockedAt(now)) >= cfg.HalfCloseTimeout,
-		c.received.ended.Load() && sent >= cfg.HalfCloseTimeout && now.Sub(c.sent.blockedAt(now)) >= cfg.HalfCloseTimeout:
+	case c.sent.ended.Load() && received >= halfCloseTimeout && now.Sub(c.received.blockedAt(now)) >= halfCloseTimeout,
+		c.received.ended.Load() && sent >= halfCloseTimeout && now.Sub(c.sent.blockedAt(now)) >= halfCloseTimeout:
 		return CauseHalfClosed, c.running.Load() > 0
 	case w.inFlight && c.unacknowledged(ran):
 		return CauseUnacknowledged, true
@@ -212,74 +211,4 @@ func (c *conn) unacknowledged(ran time.Duration) bool {
 	}
 	w.acked, w.answers = st.acked, st.answers
 	return w.unacked >= c.srv.ackTimeout
-}
-
-// drain is the rest of Shutdown: it waits for connections on which bytes move, ends the others, and all of them when ctx
-// ends.
-func (s *Server) drain(ctx context.Context) error {
-	seen := make(map[*conn]*drainState)
-	tick := time.NewTicker(drainEvery)
-	defer tick.Stop()
-	for {
-		conns := s.connections()
-		if len(conns) == 0 {
-			return nil
-		}
-		now := s.cfg.Clock.Now()
-		for _, c := range conns {
-			st := seen[c]
-			if st == nil {
-				st = new(drainState)
-				seen[c] = st
-			}
-			if st.silentFor(c, now) >= st.mark.patience() {
-				c.kill(CauseShutdown)
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			for _, c := range conns {
-				c.kill(CauseShutdown)
-			}
-			s.stopDial() // ends what is still dialled, or flushed
-			s.relaying.Wait()
-			return ctx.Err()
-		}
-	}
-}
-
-// drainState is what a drain remembers of a connection.
-type drainState struct {
-	mark mark
-	at   clock.Instant
-}
-
-// mark changes as long as something happens on a connection: bytes are relayed, or what was relayed to the mesh is taken
-// by it, or the function's bytes still wait to be read.
-type mark struct {
-	sent, received  uint64
-	queued, waiting int
-}
-
-// patience is how long a mark may stay the same until the connection counts as silent. A slow receiver takes what is
-// queued for it in lumps: its kernel opens the window by a part of a buffer of megabytes at a time.
-func (m mark) patience() time.Duration {
-	if m.queued > 0 || m.waiting > 0 {
-		return killedPatience
-	}
-	return silentInDrain
-}
-
-func (st *drainState) silentFor(c *conn, now clock.Instant) time.Duration {
-	m := mark{waiting: receiveQueue(c.down)}
-	if c.established.Load() {
-		m.sent, m.received, m.queued = c.sent.progress(), c.received.progress(), sendQueue(c.up)
-	} else if m.waiting > 0 {
-		return 0 // the function's bytes wait for the dial, which is bounded
-	}
-	if st.at.IsZero() || m != st.mark {
-		st.mark, st.at = m, now
-	}
-	return now.Sub(st.at)
 }

@@ -199,7 +199,8 @@ func (c *Conn) writeTogether(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite sends close_notify: the peer reads a clean end, and may go on sending. It waits for room as a Write does.
+// CloseWrite half-closes: it sends close_notify, at which the peer reads a clean end, and may go on sending (R6). It waits for
+// room as a Write does.
 //
 // The raw connection stays open in both directions: whatever stands between the two ends, and may have its own idea of
 // half-closed connections, sees nothing of it. Both ends of the TLS connection do.
@@ -257,7 +258,7 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	return c.wire.raw, nil
 }
 
-// LocalAddr and the methods below are those of net.Conn.
+// LocalAddr is this side's address of the connection to the gateway.
 func (c *Conn) LocalAddr() net.Addr { return c.wire.LocalAddr() }
 
 // RemoteAddr is the gateway's address.

@@ -8,6 +8,8 @@
 //	state, err := tlsstate.New(tlsstate.Config{Upstreams: upstreams, Gateways: gateways, Source: store})
 //	go state.Run(ctx)                     // reads, and reads again when it is due
 //	conn, err := state.Dial(ctx, 0)       // mTLS to the first upstream, through a gateway
+//	…
+//	state.Close()                         // ends the spare connections
 //
 // Concepts:
 //
@@ -18,6 +20,9 @@
 //     bytes without holding a buffer.
 //   - Time is judged when it matters, by both clocks (R14). [State.Thawed] makes a refresh that became due in a freeze
 //     start at once.
+//
+// The caller owns what Dial returns. The State owns its spare connections and, while Run is called, one goroutine for each of
+// them and a few for look-ups and handshakes, each bounded in time.
 //
 // Not here: listening and relaying (package proxy, which knows no TLS), and the store's protocol (the Source).
 package tlsstate

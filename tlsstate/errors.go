@@ -33,6 +33,9 @@ var (
 	// errLost is why an attempt of a race was cancelled: another one won.
 	errLost = errors.New("another attempt succeeded")
 
+	// errPanic is a defect that a dial tripped over; the value and the stack follow it.
+	errPanic = errors.New("panic while dialling")
+
 	// errEarly ends a spare whose server streams before it was asked anything.
 	errEarly = errors.New("more arrived on a spare connection than a server's greeting")
 

@@ -22,10 +22,6 @@ import (
 )
 
 const (
-	// stagger is how long one attempt is alone before the next gateway or address is tried as well: about the time of a
-	// lost SYN's first retransmission, and a sixth of the default dial timeout.
-	stagger = 300 * time.Millisecond
-
 	// deadFor is how long an address that refused or did not answer is tried after the others.
 	deadFor = 30 * time.Second
 
@@ -310,60 +306,5 @@ func (g *gateway) worked(a netip.Addr) {
 	if i := slices.Index(g.addrs, a); i > 0 {
 		g.addrs = slices.Clone(g.addrs) // callers may still read the old order
 		g.addrs[0], g.addrs[i] = g.addrs[i], g.addrs[0]
-	}
-}
-
-// race tries n ways one after the other. The next one starts when one has failed, or the latest has taken longer than
-// stagger. The first success wins; the rest are cancelled, and closed if they succeed all the same. The error is that of
-// all ways.
-func race(ctx context.Context, n int, try func(ctx context.Context, i int) (*Conn, error)) (*Conn, error) {
-	if n == 1 {
-		return try(ctx, 0)
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(errLost)
-	results := make(chan raced, n)
-	started, finished := 1, 0
-	go attempt(ctx, 0, try, results)
-	timer := time.NewTimer(stagger)
-	defer timer.Stop()
-	var errs []error
-	for finished < n {
-		select {
-		case r := <-results:
-			finished++
-			if r.err == nil {
-				go closeLosers(results, started-finished)
-				return r.conn, nil
-			}
-			errs = append(errs, r.err)
-		case <-timer.C:
-		}
-		if started < n {
-			go attempt(ctx, started, try, results)
-			started++
-			timer.Reset(stagger)
-		}
-	}
-	return nil, join(errs)
-}
-
-// raced is how one attempt of a race ended.
-type raced struct {
-	conn *Conn
-	err  error
-}
-
-func attempt(ctx context.Context, i int, try func(context.Context, int) (*Conn, error), results chan<- raced) {
-	conn, err := safely(ctx, func(ctx context.Context) (*Conn, error) { return try(ctx, i) })
-	results <- raced{conn, err}
-}
-
-// closeLosers waits for the attempts that a race left behind, which were cancelled and end soon.
-func closeLosers(results <-chan raced, n int) {
-	for range n {
-		if r := <-results; r.err == nil {
-			_ = r.conn.Reset()
-		}
 	}
 }

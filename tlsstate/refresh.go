@@ -82,10 +82,13 @@ func (r *refresher) lastError() error {
 	return r.err
 }
 
-// Run reads the document, and reads it again whenever it is due, until ctx ends. One Run per State.
+// Run reads the document, and reads it again whenever it is due, until ctx ends. It looks up the gateways' names beside, and begins
+// the first spares, which are Close's to end. One Run per State.
 func (s *State) Run(ctx context.Context) {
-	go s.gateways.resolve(ctx) // while the store is read
-	s.beginSpares()            // likewise
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { s.gateways.resolve(ctx) }) // while the store is read
+	s.beginSpares()                               // likewise
 	failures := 0
 	for ctx.Err() == nil {
 		if wait := s.refresh.due(s.settings.clock.Now()); wait > 0 {
@@ -107,8 +110,8 @@ func (s *State) Run(ctx context.Context) {
 	}
 }
 
-// Thawed says that the process was frozen. What became due meanwhile is done at once: a refresh, and the replacement of
-// spare connections that grew too old (R14).
+// Thawed says that the process was frozen, however long: it is for a clock.Watch's OnThaw. What became due meanwhile is done at once:
+// a refresh, and the replacement of spare connections that grew too old (R14). What was under way begins again.
 func (s *State) Thawed(time.Duration) {
 	r := &s.refresh
 	r.mu.Lock()
@@ -168,6 +171,7 @@ func (s *State) fetch(ctx context.Context) (err error) {
 	return s.update(data)
 }
 
+// warn logs a failed attempt by what it means for dials.
 func (s *State) warn(err error) {
 	snap := s.current.Load()
 	switch {
@@ -201,6 +205,7 @@ func (s *State) untilRetry(failures int) time.Duration {
 	return pause/2 + rand.N(pause/2+1)
 }
 
+// leafLeft is what is left of the leaf's life, zero without one, and less after its end.
 func (s *State) leafLeft() time.Duration {
 	snap := s.current.Load()
 	if snap == nil {
@@ -209,6 +214,7 @@ func (s *State) leafLeft() time.Duration {
 	return snap.notAfter.Sub(s.settings.clock.Now().Wall())
 }
 
+// pause returns after d, at a poke, or when ctx ends.
 func pause(ctx context.Context, d time.Duration, pokes <-chan struct{}) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -5,7 +5,7 @@ package tlsstate
 import (
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,7 +24,8 @@ import (
 //   - One that nobody takes for the maximum idle time is closed, and so is one that its peer or something on the way has
 //     ended. Each is replaced; after two in a row that ended unused, none is until the function connects again. That also
 //     bounds what a destination that closes or refuses idle connections is asked.
-//   - One of an older generation is never handed out; a swap replaces it (R2), also refillAfter later.
+//   - One of an older generation is never handed out. When a rotation swaps the snapshot, all of those are closed at once, and
+//     replaced by one of the new generation refillAfter later (R2): see replace.
 //
 // A spare is watched by a goroutine that is parked in a read, which nothing less can replace: seen from the socket, a
 // session ticket and a close_notify look alike (R15). What a server that speaks first has sent is kept (R8).
@@ -48,11 +49,12 @@ const (
 	maxEarly = 16 << 10
 )
 
-// sparesConfig says how many spares there are and how one is made. All of it but the clock is needed.
+// sparesConfig says how many spares there are and how one is made. All of it is needed; the zero clock.Clock is the system's.
 type sparesConfig struct {
 	want    int
 	maxIdle time.Duration
 	clock   clock.Clock
+	log     *slog.Logger
 	dial    func(context.Context) (*Conn, error)
 }
 
@@ -214,7 +216,10 @@ func (p *spares) dialSpare(ctx context.Context, pending *pendingSpare) {
 		p.refillLocked()
 	case errors.Is(err, ErrNoCredentials): // nobody was asked; the next generation begins anew
 	case err != nil:
-		p.unused++ // what cannot be reached is not asked again until the function was there
+		p.unused++ // what cannot be reached is not asked again until the function was there, and is told why by a dial of its own
+		if errors.Is(err, errPanic) {
+			p.log.Error("a spare connection could not be dialled", "error", err)
+		}
 	case pending.claimed:
 		pending.conn = conn
 	case p.closed:
@@ -231,7 +236,7 @@ func (p *spares) dialSpare(ctx context.Context, pending *pendingSpare) {
 // parkLocked makes a connection a spare.
 func (p *spares) parkLocked(conn *Conn) {
 	s := &spare{conn: conn, since: p.clock.Now(), watched: make(chan struct{})}
-	s.timer = time.AfterFunc(p.maxIdle, func() { p.review() })
+	s.timer = time.AfterFunc(p.maxIdle, p.review)
 	p.ready = append(p.ready, s)
 	p.running.Add(1)
 	go p.watch(s)
@@ -295,7 +300,8 @@ func (p *spares) closeOldLocked() {
 	p.unused += p.closeLocked(func(s *spare) bool { return now.Sub(s.since) >= p.maxIdle })
 }
 
-// replace closes the spares of generations before that one, and opens what is missing.
+// replace closes the spares of generations before that one, and opens what is missing: a rotation has swapped the snapshot. One
+// that is being dialled just now is judged when it is there.
 func (p *spares) replace(generation uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -346,16 +352,6 @@ func (p *spares) warmUp(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// safely is a dial whose panic ends a spare and not the function (R12).
-func safely(ctx context.Context, dial func(context.Context) (*Conn, error)) (conn *Conn, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic while dialling: %v", p)
-		}
-	}()
-	return dial(ctx)
 }
 
 // close ends all spares, for good, and waits until they have ended.

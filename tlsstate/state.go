@@ -26,7 +26,7 @@ type Source interface {
 }
 
 // Config says what to trust and how to reach it. Upstreams, Gateways and Source are needed; the zero value of the rest
-// is a sensible default.
+// is a sensible default. Of a duration, less than zero is zero.
 type Config struct {
 	// Upstreams are what may be dialled, by their index.
 	Upstreams []mesh.Upstream
@@ -66,7 +66,8 @@ type Config struct {
 	OnHandshake func(took time.Duration)
 }
 
-// State holds the current snapshot. It is safe for concurrent use.
+// State holds the current snapshot, and the spare connections that were made with it. Make one with [New]; whoever does calls Run
+// once, and Close at the end. It is safe for concurrent use.
 type State struct {
 	source   Source
 	settings settings
@@ -85,7 +86,7 @@ type State struct {
 	changed chan struct{} // closed and replaced when current was swapped
 }
 
-// New checks the configuration. It reads nothing: see [State.Run].
+// New checks the configuration, and begins nothing: see [State.Run]. The error names a source or gateway that is missing or wrong.
 func New(cfg Config) (*State, error) {
 	if cfg.Source == nil {
 		return nil, errors.New("tlsstate: no source")
@@ -120,7 +121,7 @@ func New(cfg Config) (*State, error) {
 	for i, want := range cfg.Spares {
 		if want > 0 {
 			s.spares[i] = newSpares(sparesConfig{
-				want: want, maxIdle: cfg.SpareMaxIdle, clock: cfg.Clock,
+				want: want, maxIdle: cfg.SpareMaxIdle, clock: cfg.Clock, log: cfg.Logger,
 				dial: func(ctx context.Context) (*Conn, error) { return s.dialSpare(ctx, i) },
 			})
 		}
@@ -179,6 +180,30 @@ func (s *State) noCredentials() error {
 		return fmt.Errorf("%w: %w", err, cause)
 	}
 	return fmt.Errorf("%w: the store has not answered yet", err)
+}
+
+// WarmUp opens the spare connections of all upstreams and returns when they are there, could not be opened, or ctx ends.
+// What it began goes on after that.
+func (s *State) WarmUp(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, p := range s.spares {
+		if p != nil {
+			all.Go(func() { p.warmUp(ctx) })
+		}
+	}
+	all.Wait()
+}
+
+// Close ends the spare connections, waits until they have ended, for 5 s at the most (see [Conn.Close]), and opens no more. A
+// look-up under way is told to end and not waited for: when it notices is the Resolver's. Connections that were handed out are
+// their owners'.
+func (s *State) Close() {
+	for _, p := range s.spares {
+		if p != nil {
+			p.close()
+		}
+	}
+	s.gateways.cancel()
 }
 
 // update makes the document the current snapshot. An unchanged document changes nothing, and is an error only if its

@@ -23,11 +23,11 @@ import (
 // The sizes of buffers, in bytes. Each is four times the one before, so that a stream reaches the largest in three steps
 // and a wrong guess wastes little.
 const (
-	// Min is lent past the budget. With the default limit of 400 connections and two directions each that makes
-	// 3.2 MB at the most.
+	// Min is the first guess, and what is lent past the budget. With the default limit of 400 connections and two directions
+	// each that makes 3.2 MB at the most.
 	Min = 4 << 10
 
-	// Record holds the plaintext of a full TLS record (16,384 bytes, RFC 8446 section 5.1): the first guess.
+	// Record holds the plaintext of a full TLS record (16,384 bytes, RFC 8446 section 5.1).
 	Record = 16 << 10
 
 	// Medium and Large are for streams that filled the buffer before: they save system calls.
@@ -51,7 +51,7 @@ type Pool struct {
 	idle  [len(sizes)]sync.Pool
 }
 
-// New returns a pool that lends at most limit bytes in buffers larger than Min; 0 means no limit.
+// New returns a pool that lends limit bytes at most, but for buffers of Min, which it always lends; 0 or less means no limit.
 func New(limit int64) *Pool { return &Pool{limit: limit} }
 
 // Get lends a buffer of at least want bytes, or of the largest size if want is more than that, or of the smallest if the
@@ -82,7 +82,7 @@ func (p *Pool) Put(b *Buffer) {
 	p.idle[b.class].Put(b)
 }
 
-// Next returns the size to borrow next in a stream, judging by how much of this one was filled: B must be as long as what
+// Next returns the size to borrow next in a stream, one of the four, judging by how much of this one was filled: B must be as long as what
 // was read. A full buffer says that there is more, one that is mostly empty that there is not.
 func (b *Buffer) Next() int {
 	size := sizes[b.class]
@@ -120,5 +120,5 @@ func (p *Pool) Trim() {
 	}
 }
 
-// Lent returns how many bytes are borrowed at this moment.
+// Lent returns how many bytes are borrowed or reserved at this moment.
 func (p *Pool) Lent() int64 { return p.lent.Load() }

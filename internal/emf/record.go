@@ -13,12 +13,12 @@ import (
 
 // What the specification allows.
 const (
-	MaxMetrics    = 100 // in one record
-	MaxValues     = 100 // of one metric in one record
-	MaxDimensions = 30
+	MaxValues = 100 // of one metric in one record
 
-	maxName           = 255
-	maxDimensionValue = 1024      // docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_Dimension.html
+	maxMetrics        = 100 // in one record
+	maxDimensions     = 30
+	maxName           = 255       // bytes, of a namespace, a dimension or a metric
+	maxDimensionValue = 1024      // bytes: docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_Dimension.html
 	maxLine           = 256 << 10 // of an event in CloudWatch Logs, and of a line that Lambda takes
 )
 
@@ -39,22 +39,23 @@ const (
 	Milliseconds Unit = "Milliseconds"
 )
 
-// Record is what one line says.
+// Record is what one line says. The zero value is not valid.
 type Record struct {
-	Namespace  string    // 1 to 255 bytes; not one of AWS's own, which begin with "AWS/"
-	At         time.Time // when it was so; CloudWatch keeps milliseconds, and takes up to two weeks ago
-	Dimensions []Dimension
-	Metrics    []Metric // those without a value are left out; at least one must have some
+	Namespace  string      // 1 to 255 bytes; not one of AWS's own, which begin with "AWS/"
+	At         time.Time   // when it was so; CloudWatch keeps milliseconds, and takes up to two weeks ago
+	Dimensions []Dimension // up to 30; none is one metric for the whole namespace
+	Metrics    []Metric    // up to 100 that have a value, and at least one; those without are left out
 }
 
-// Dimension is a part of the identity of every metric in a record.
+// Dimension is a part of the identity of every metric in a record: a name of 1 to 255 bytes, and a value of up to 1,024 that are not
+// all space.
 type Dimension struct{ Name, Value string }
 
 // Metric is one measurement, or up to MaxValues of them.
 type Metric struct {
-	Name   string
+	Name   string // 1 to 255 bytes; no other metric or dimension of its record has it
 	Unit   Unit
-	Values []float64
+	Values []float64 // in Unit; finite, and up to 2^360
 }
 
 // The members of a line, as the specification names them.
@@ -110,10 +111,10 @@ func (r Record) Line() ([]byte, error) {
 		}
 		d.Metrics = append(d.Metrics, definition{m.Name, m.Unit})
 	}
-	if n := len(d.Dimensions[0]); n > MaxDimensions {
+	if n := len(d.Dimensions[0]); n > maxDimensions {
 		errs = append(errs, fmt.Errorf("%w: %d dimensions", ErrInvalid, n))
 	}
-	if n := len(d.Metrics); n == 0 || n > MaxMetrics {
+	if n := len(d.Metrics); n == 0 || n > maxMetrics {
 		errs = append(errs, fmt.Errorf("%w: %d metrics", ErrInvalid, n))
 	}
 	if len(errs) > 0 {

@@ -25,7 +25,7 @@ func (l List[T]) From(r *Reader) []T {
 		case err != nil:
 			r.Refuse(Wrong{l.Name, entry, err, l.Accepted})
 		case slices.Contains(values, value):
-			r.Warn(fmt.Sprintf("%s: %q is there twice; it counts once", l.Name, entry))
+			r.warn(fmt.Sprintf("%s: %q is there twice; it counts once", l.Name, entry))
 		default:
 			values = append(values, value)
 		}

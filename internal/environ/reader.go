@@ -55,15 +55,15 @@ func (r *Reader) Check(name string, err error) {
 	}
 }
 
-// Warn notes a sentence for the log, which names its variable.
-func (r *Reader) Warn(sentence string) { r.warnings = append(r.warnings, sentence) }
+// warn notes a sentence for the log, which names its variable.
+func (r *Reader) warn(sentence string) { r.warnings = append(r.warnings, sentence) }
 
 // WarnUnread warns of each variable whose name begins with prefix and that was never asked for: a slip of the pen, or
 // a setting of another version.
 func (r *Reader) WarnUnread(prefix string) {
 	for _, name := range slices.Sorted(maps.Keys(r.env)) {
 		if strings.HasPrefix(name, prefix) && !r.asked[name] {
-			r.Warn(name + ": not a setting of this version; it is ignored")
+			r.warn(name + ": not a setting of this version; it is ignored")
 		}
 	}
 }

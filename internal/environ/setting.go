@@ -30,16 +30,11 @@ func (s Setting[T]) From(r *Reader) T {
 	case err == nil:
 		return value
 	case s.Lenient:
-		r.Warn(Wrong{s.Name, v, err, s.Accepted}.Error() + "; the default is used")
+		r.warn(Wrong{s.Name, v, err, s.Accepted}.Error() + "; the default is used")
 	default:
 		r.Refuse(Wrong{s.Name, v, err, s.Accepted})
 	}
 	return s.Default
-}
-
-// Text is a variable that may be anything.
-func Text(name, fallback string) Setting[string] {
-	return Setting[string]{Name: name, Default: fallback, Parse: func(s string) (string, error) { return s, nil }}
 }
 
 // Bool is a variable that is true or false.

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package extensionenv reads the extension's configuration from its environment: for the extension, and for whoever checks one.
+//
+//	cfg, err := extensionenv.Parse(os.Environ())
+//
+// It touches no network, no file and no clock, and does not say what a setting does: package environ reads, the extension's main acts.
 package extensionenv
 
 import (

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -17,29 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 )
-
-// newStore is New with the transport given.
-func newStore(cfg Config, transport http.RoundTripper, tlsConfig *tls.Config) (*Store, error) {
-	creds, credsErr := newCredentials(cfg.Getenv, tlsConfig)
-	httpClient := &http.Client{Transport: transport, CheckRedirect: noRedirect}
-	opts := ssm.Options{
-		Credentials: creds,
-		HTTPClient:  wholeBody{httpClient},
-		Retryer:     aws.NopRetryer{},
-	}
-	host, err := endpoint(cfg.Getenv, &opts)
-	if err := errors.Join(err, credsErr); err != nil {
-		return nil, err
-	}
-	return &Store{
-		client:  ssm.New(opts),
-		http:    httpClient,
-		host:    host,
-		region:  opts.Region,
-		account: cmp.Or(cfg.AccountID, "*"),
-		timeout: cmp.Or(cfg.AttemptTimeout, defaultAttemptTimeout),
-	}, nil
-}
 
 // endpoint fills in what decides where requests go, and returns the host that
 // this comes to. The client would resolve it at the first call only: asking its
@@ -114,9 +90,9 @@ func envBool(getenv func(string) string, name string) (bool, error) {
 	}
 }
 
-// tlsConfig trusts the certificates of AWS_CA_BUNDLE instead of the system's,
+// newTLSConfig trusts the certificates of AWS_CA_BUNDLE instead of the system's,
 // where it is set.
-func tlsConfig(getenv func(string) string) (*tls.Config, error) {
+func newTLSConfig(getenv func(string) string) (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	file := getenv("AWS_CA_BUNDLE")
 	if file == "" {

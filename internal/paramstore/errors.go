@@ -51,7 +51,7 @@ const (
 	// KindMalformed means that the answer was not Parameter Store's, or was
 	// cut short.
 	KindMalformed
-	// KindTooLarge means that the value is above MaxValue.
+	// KindTooLarge means that the value is above 8,192 bytes.
 	KindTooLarge
 	// KindTier means that the tier asked for cannot hold this value, or cannot
 	// be had back: a parameter never returns from Advanced to Standard.

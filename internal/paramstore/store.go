@@ -3,7 +3,9 @@
 package paramstore
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 )
 
@@ -54,12 +57,35 @@ func New(cfg Config) (*Store, error) {
 	if cfg.Getenv == nil {
 		cfg.Getenv = os.Getenv
 	}
-	tlsConfig, err := tlsConfig(cfg.Getenv)
+	tlsConfig, err := newTLSConfig(cfg.Getenv)
 	s, err2 := newStore(cfg, newTransport(tlsConfig), tlsConfig)
 	if err := errors.Join(err, err2); err != nil {
 		return nil, fmt.Errorf("paramstore: %w", err)
 	}
 	return s, nil
+}
+
+// newStore is New with the transport given.
+func newStore(cfg Config, transport http.RoundTripper, tlsConfig *tls.Config) (*Store, error) {
+	creds, credsErr := newCredentials(cfg.Getenv, tlsConfig)
+	httpClient := &http.Client{Transport: transport, CheckRedirect: noRedirect}
+	opts := ssm.Options{
+		Credentials: creds,
+		HTTPClient:  wholeBody{httpClient},
+		Retryer:     aws.NopRetryer{},
+	}
+	host, err := endpoint(cfg.Getenv, &opts)
+	if err := errors.Join(err, credsErr); err != nil {
+		return nil, err
+	}
+	return &Store{
+		client:  ssm.New(opts),
+		http:    httpClient,
+		host:    host,
+		region:  opts.Region,
+		account: cmp.Or(cfg.AccountID, "*"),
+		timeout: cmp.Or(cfg.AttemptTimeout, defaultAttemptTimeout),
+	}, nil
 }
 
 // Close drops the idle connections. The Store can still be used.

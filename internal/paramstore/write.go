@@ -14,9 +14,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 )
 
-// MaxValue is the largest value that Parameter Store takes, in bytes: the limit
+// maxValue is the largest value that Parameter Store takes, in bytes: the limit
 // of an Advanced parameter.
-const MaxValue = 8192
+const maxValue = 8192
 
 // mark is the description of every parameter that a Writer stores. It is a
 // contract between versions of the registrator: a parameter without it was
@@ -67,13 +67,13 @@ func (s *Store) Writer(cfg WriterConfig) *Writer { return &Writer{store: s, cfg:
 
 // Put stores value as a SecureString, over what is there, and returns its new
 // version (1 for a new parameter). It marks the parameter, so that Describe can
-// tell it from those of others. A value above MaxValue is ErrTooLarge, and
-// one that the tier does not admit is ErrTier.
+// tell it from those of others. A value above 8,192 bytes is ErrTooLarge,
+// and one that the tier does not admit is ErrTier.
 func (w *Writer) Put(ctx context.Context, name string, value []byte) (version int64, err error) {
 	c, ctx, cancel := w.store.begin(ctx, "PutParameter", name)
 	defer cancel()
-	if len(value) > MaxValue {
-		return 0, c.failure(KindTooLarge, fmt.Errorf("the value has %d bytes, Parameter Store takes %d", len(value), MaxValue))
+	if len(value) > maxValue {
+		return 0, c.failure(KindTooLarge, fmt.Errorf("the value has %d bytes, Parameter Store takes %d", len(value), maxValue))
 	}
 	in := &ssm.PutParameterInput{
 		Name:        &name,
