@@ -34,7 +34,7 @@ import (
 //
 // Another run may be under way: of an event, of another sandbox, of a laptop. Consul's writes are compare-and-set and lose against
 // it. The store's are not: so the function is read once more just before its document is deleted, and a document that was stored
-// by a run which then lost the catalog is written anew (memory.unsettled). What lost is planned once more from what is there now.
+// by a run which then lost the catalog is written anew (memory.unsettled). What lost is planned once more (see settleRaces).
 
 // margin is the time before the run's deadline in which nothing new is begun: a change takes some calls, and the heartbeat and the
 // log come after. A short deadline gives a fifth of itself.
@@ -53,14 +53,16 @@ type applier struct {
 	o    *observation
 	stop time.Time // zero: never
 
-	mu        sync.Mutex // also for what apply remembers in memory
+	mu        sync.Mutex // guards what follows, and what is put into memory
 	result    Result
 	undone    []undone
-	failed    map[string]bool // functions of which a change was not made: theirs is not deleted
+	failed    map[string]bool // functions of which a change was not made: nothing of theirs is deleted
 	blocked   map[Realm]bool  // realms without a node
-	documents map[Key]stored  // what was written
-	lookAgain bool
-	deleted   map[Key]bool
+	documents map[Key]stored  // of the services that were put into the catalog: what their meta say
+	deleted   map[Key]bool    // services that were taken out of the catalog
+	// nodeChanged: a node was written, so its index is not the one that was listed.
+	nodeChanged bool
+	lookAgain   bool // a delete was not made in whole: the next full run looks at all of the store
 }
 
 // undone is a change that was not made, or not in whole.
@@ -69,6 +71,18 @@ type undone struct {
 	note Note
 	left bool // that is no failure
 	lost bool // what it was planned from has changed meanwhile
+}
+
+// undoneBy says what an error means for c.
+func (c Change) undoneBy(err error) undone {
+	// A leaf that runs out, or a root that is not there when it is needed, does not wait for a next run in silence (G8).
+	urgent := c.urgency == urgentLeaf || c.urgency == urgentRoots
+	changed := errors.Is(err, errWanted) || errors.Is(err, errGone)
+	return undone{
+		by: c.by, note: Note{c.Name, string(c.Kind) + ": " + err.Error()},
+		left: errors.Is(err, errLeft) && !urgent || errors.Is(err, errAfter) || changed,
+		lost: errors.Is(err, ErrConflict) || changed,
+	}
 }
 
 // apply carries out a plan. It returns when all that it began has ended.
@@ -119,31 +133,13 @@ func (a *applier) do(ctx context.Context, c Change) {
 		if c.node != nil {
 			a.blocked[c.realm] = true
 		}
-		// A leaf that runs out, or a root that is not there when it is needed, does not wait for a next run in silence (G8).
-		urgent := c.urgency == urgentLeaf || c.urgency == urgentRoots
-		a.undone = append(a.undone, undone{
-			by: c.by, note: Note{c.Name, string(c.Kind) + ": " + err.Error()},
-			left: errors.Is(err, errLeft) && !urgent || errors.Is(err, errAfter) || errors.Is(err, errWanted) || errors.Is(err, errGone),
-			lost: errors.Is(err, ErrConflict) || errors.Is(err, errWanted) || errors.Is(err, errGone),
-		})
+		a.undone = append(a.undone, c.undoneBy(err))
 	}
-	if !done {
-		return
+	if done {
+		a.nodeChanged = a.nodeChanged || c.node != nil
+		a.result.made(c)
+		a.log.InfoContext(ctx, "changed", "kind", string(c.Kind), "name", c.Name, "reason", c.Reason)
 	}
-	switch {
-	case c.node != nil:
-		// counts are of services
-	case c.Kind == Create:
-		a.result.Created++
-	case c.Kind == Update:
-		a.result.Updated++
-	case c.Kind == Renew:
-		a.result.Renewed++
-	case c.Kind == Delete:
-		a.result.Deleted++
-	}
-	a.result.Changed = append(a.result.Changed, string(c.Kind)+" "+c.Name)
-	a.log.InfoContext(ctx, "changed", "kind", string(c.Kind), "name", c.Name, "reason", c.Reason)
 }
 
 // try carries out one change. done says that something was changed for good, which an error does not exclude.
@@ -167,6 +163,7 @@ func (a *applier) try(ctx context.Context, c Change) (done bool, err error) {
 	return a.put(ctx, c)
 }
 
+// late says whether the time is over in which something new is begun.
 func (a *applier) late() bool { return !a.stop.IsZero() && !time.Now().Before(a.stop) }
 
 // turn waits for a turn at the store, if one comes before the run has to stop.

@@ -13,11 +13,11 @@ type ARN struct {
 	partition, region, account, name string
 }
 
-// Owner is the scope of one registrator: an account and region of an AWS partition. It is comparable.
+// Owner is the scope of one registrator: an account and region of an AWS partition. It is comparable; the zero value is nobody.
 type Owner struct {
 	Partition string // of AWS: "aws", "aws-cn", "aws-us-gov"
-	Region    string
-	Account   string
+	Region    string // such as "us-east-1"
+	Account   string // 12 digits
 }
 
 // The parts of a function's ARN (Lambda API reference, ListTags). The name of a region is not checked further: new partitions
@@ -63,7 +63,7 @@ func ParseQualifiedARN(s string) (function ARN, qualifier string, err error) {
 	return a, qualifier, nil
 }
 
-// Function returns the ARN of the owner's function of that name.
+// Function returns the ARN of the owner's function of that name, or an error that says which part of the two no ARN can have.
 func (o Owner) Function(name string) (ARN, error) {
 	if err := o.check(); err != nil {
 		return ARN{}, err

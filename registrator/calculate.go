@@ -2,12 +2,6 @@
 
 package registrator
 
-import (
-	"cmp"
-	"fmt"
-	"slices"
-)
-
 // calculate compares what is asked for with what is there. It is a pure function: the same observation gives the same plan, and a
 // plan that was carried out in full leaves nothing to plan.
 //
@@ -37,21 +31,12 @@ import (
 //
 // The leaf of every service of ours is kept alive, whatever is known of its function.
 func calculate(o *observation) Plan {
-	p := planner{
-		observation: o, held: o.holdings(), wishes: o.wishes(),
-		ids: make(map[serviceID]Key), planned: make(map[folded]bool), astray: make(map[string]int),
-	}
-	p.plan.owned = len(p.held)
-	for k, instances := range o.instances {
-		for _, i := range instances {
-			p.ids[Key(k).id(i.ID)] = i.Key
-		}
-	}
+	p := newPlanner(o)
 	p.notes()
 	for _, r := range p.claims() {
 		p.upsert(r)
 	}
-	p.nodeChanges()
+	p.nodeChanges() // now: what follows needs no node that is not there, and keeps alive what was refused for want of one
 	for _, h := range p.held {
 		if p.inScope(h.function.Name()) || h.function.IsZero() && p.scope.full() {
 			p.keep(h)
@@ -63,7 +48,9 @@ func calculate(o *observation) Plan {
 	for path, s := range p.strays(p.held, p.wishes) {
 		p.stray(path, s)
 	}
-	p.finish()
+	p.renamedNodes()
+	p.holdDeletes()
+	p.plan.sort()
 	return p.plan
 }
 
@@ -73,10 +60,43 @@ type planner struct {
 	held    map[folded]holding
 	wishes  map[string]wish
 	ids     map[serviceID]Key
-	planned map[folded]bool
-	astray  map[string]int // services of ours on other nodes that a function asks for on this one, by node
+	planned map[folded]bool // services with a change that is no delete
+	astray  map[string]int  // services of ours on other nodes that a function asks for on this one, by node
 	plan    Plan
 }
+
+func newPlanner(o *observation) *planner {
+	p := &planner{
+		observation: o, held: o.holdings(), wishes: o.wishes(),
+		ids: make(map[serviceID]Key), planned: make(map[folded]bool), astray: make(map[string]int),
+	}
+	p.plan.owned = len(p.held)
+	for k, instances := range o.instances {
+		for _, i := range instances {
+			p.ids[Key(k).id(i.ID)] = i.Key
+		}
+	}
+	return p
+}
+
+// standing is what there is of a service: on our node, and in service-defaults.
+type standing struct {
+	holding          // as it is registered; the zero value unless held
+	held       bool  // it is ours
+	entry      entry // its service-defaults; one with nothing in it if there are none
+	whose      hold  // these are
+	unreadable error // why they cannot be read: they are somebody's, as far as can be seen
+}
+
+// standing looks k up.
+func (p *planner) standing(k Key) standing {
+	h, held := p.held[k.fold()]
+	e, whose, err := p.hold(k)
+	return standing{h, held, e, whose, err}
+}
+
+// made says how much of the service-defaults is to be called ours.
+func (s standing) made() string { return s.entry.made(s.whose, s.adopted) }
 
 // notes says what could not be read, and whose tags are wrong.
 func (p *planner) notes() {
@@ -104,43 +124,4 @@ func (p *planner) warn(name, text string) {
 
 func (p *planner) fail(name, text string) {
 	p.plan.Failures = append(p.plan.Failures, Note{name, text})
-}
-
-// finish takes out what may not be done, and orders the plan.
-func (p *planner) finish() {
-	for node, services := range p.astray {
-		p.fail("node "+node, fmt.Sprintf("%d services of this registrator are on it, whose leaves nobody renews, and it is to keep node %s: "+
-			"set NODE_NAME back to %s, or take that node out of Consul's catalog so that all is registered anew", services, p.node, node))
-	}
-	losing, limit := p.losing()
-	why := ""
-	switch p.plan.OverCap = losing > limit && p.policy != UpsertOnly; {
-	case p.policy == UpsertOnly:
-		why = "the policy is upsert-only: "
-	case len(p.unread) > 0:
-		why = "not all of Consul could be read: "
-	case p.plan.OverCap:
-		why = fmt.Sprintf("%d functions would lose what they have, at most %d may in one run and the events around it (CONSUL_LAMBDA_MAX_DELETES): ",
-			losing, limit)
-	}
-	if why != "" {
-		p.plan.Changes = slices.DeleteFunc(p.plan.Changes, func(c Change) bool {
-			if c.Kind == Delete {
-				p.plan.Held = append(p.plan.Held, Note{c.Name, why + c.Reason})
-			}
-			return c.Kind == Delete
-		})
-		for _, h := range p.held {
-			if !p.planned[h.Key.fold()] && p.released(h.Key, h.function.Name()) {
-				p.alive(h) // what is held may be a mistake
-			}
-		}
-	}
-	slices.SortFunc(p.plan.Changes, func(a, b Change) int {
-		return cmp.Or(cmp.Compare(a.urgency, b.urgency), a.stored.notAfter.Compare(b.stored.notAfter), cmp.Compare(a.Name, b.Name),
-			cmp.Compare(a.Reason, b.Reason))
-	})
-	for _, notes := range [][]Note{p.plan.Warnings, p.plan.Failures, p.plan.Held} {
-		slices.SortFunc(notes, func(a, b Note) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Text, b.Text)) })
-	}
 }

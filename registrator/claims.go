@@ -11,8 +11,8 @@ import (
 )
 
 // claims returns the records that are to be there, one for a service: in all datacenters of a federation it has one service-defaults
-// entry, and so one function. Of two functions that ask for the same service (one is called
-// "a-b", the other "a" with an alias "b") the one that has it keeps it; else a function comes before an alias.
+// entry, and so one function. Of two functions that ask for the same service (one is called "a-b", the other "a" with an alias "b") the
+// one that has it keeps it; else a function comes before an alias.
 func (p *planner) claims() []Record {
 	claims := make(map[mesh.Service]Record)
 	holder := func(r Record) bool { return p.held[r.Key.fold()].function == r.Function }

@@ -3,7 +3,12 @@
 package registrator
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/consul-lambda/consul-lambda/mesh"
@@ -25,6 +30,7 @@ type Config struct {
 	// DataPrefix is where documents are stored, such as "/consul/lambda". "": none are, and functions cannot call the mesh.
 	DataPrefix string
 
+	// Policy says which changes are made. The zero value is Sync.
 	Policy Policy
 	// MaxDeletes bounds the deletes of one run (G7). 0: the larger of 5 and a fifth of what is registered.
 	MaxDeletes int
@@ -37,9 +43,10 @@ type Config struct {
 	// throughput; negative: no bound.
 	PutsPerSecond float64
 
+	// Functions, Consul and Documents are the APIs; they stay the caller's. Documents may be nil if DataPrefix is "".
 	Functions Functions
 	Consul    Consul
-	Documents Documents // nil if DataPrefix is ""
+	Documents Documents
 
 	// By says in the heartbeat who wrote it: a name and a version. May be "".
 	By string
@@ -55,6 +62,83 @@ const (
 	defaultConcurrency   = 16               // 20 ms calls: 800 a second, more than any API below allows
 	defaultPutsPerSecond = 1
 )
+
+// check returns all that is wrong, each with the field, its value and what is accepted.
+func (cfg Config) check() error {
+	var errs []error
+	refuse := func(field string, value any, want string) {
+		errs = append(errs, fmt.Errorf("%w: %s is %q: want %s", ErrConfig, field, fmt.Sprint(value), want))
+	}
+	if err := cfg.Owner.check(); err != nil {
+		errs = append(errs, fmt.Errorf("%w: Owner: %w", ErrConfig, err))
+	}
+	if cfg.Node == "" || strings.TrimSpace(cfg.Node) != cfg.Node {
+		refuse("Node", cfg.Node, "the name of a node in the catalog")
+	}
+	if cfg.Datacenter != "" && !legalPart(cfg.Datacenter) {
+		refuse("Datacenter", cfg.Datacenter, "the name of a datacenter, or nothing")
+	}
+	for _, partition := range cfg.Partitions {
+		if name := unlessDefault(partition); name != "" && !legalPart(name) {
+			refuse("Partitions", partition, "names of partitions")
+		} else if name != "" && !cfg.Enterprise {
+			refuse("Partitions", partition, "none but the default one unless Enterprise is true")
+		}
+	}
+	if cfg.DataPrefix != "" {
+		if sample, err := mesh.NewService("f", "", ""); err == nil {
+			if _, err := sample.ParameterPath(cfg.DataPrefix); err != nil {
+				errs = append(errs, fmt.Errorf("%w: DataPrefix: %w", ErrConfig, err))
+			}
+		}
+		if cfg.Documents == nil {
+			refuse("Documents", nil, "a store, as DataPrefix is set")
+		}
+	}
+	if cfg.Policy < Sync || cfg.Policy > DryRun {
+		refuse("Policy", cfg.Policy, strings.Join(policyNames[:], ", "))
+	}
+	if cfg.MaxDeletes < 0 {
+		refuse("MaxDeletes", cfg.MaxDeletes, "a positive number, or 0 for the larger of 5 and 20 %")
+	}
+	if cfg.Schedule < 0 {
+		refuse("Schedule", cfg.Schedule, "the time between two runs")
+	}
+	if cfg.Refresh < 0 {
+		refuse("Refresh", cfg.Refresh, "the refresh frequency of the extensions")
+	}
+	if cfg.Concurrency < 0 {
+		refuse("Concurrency", cfg.Concurrency, "a positive number, or 0 for 16")
+	}
+	if cfg.Functions == nil {
+		refuse("Functions", nil, "AWS Lambda")
+	}
+	if cfg.Consul == nil {
+		refuse("Consul", nil, "a Consul cluster")
+	}
+	return errors.Join(errs...)
+}
+
+// resolved returns the configuration with its defaults, and each partition once.
+func (cfg Config) resolved() Config {
+	cfg.Schedule, cfg.Refresh = cmp.Or(cfg.Schedule, defaultSchedule), cmp.Or(cfg.Refresh, defaultRefresh)
+	cfg.Concurrency = cmp.Or(cfg.Concurrency, defaultConcurrency)
+	cfg.PutsPerSecond = cmp.Or(cfg.PutsPerSecond, defaultPutsPerSecond)
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	var partitions []string
+	for _, partition := range cfg.Partitions {
+		if name := unlessDefault(partition); !slices.Contains(partitions, name) {
+			partitions = append(partitions, name)
+		}
+	}
+	if cfg.Partitions = partitions; len(partitions) == 0 {
+		cfg.Partitions = []string{""}
+	}
+	return cfg
+}
 
 // legalPart says whether s may be a datacenter's or a partition's name.
 func legalPart(s string) bool {

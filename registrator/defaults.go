@@ -136,7 +136,7 @@ func (e entry) made(h hold, adopted bool) string {
 
 // merge puts r's part into the entry and returns all of it. Merging twice is merging once.
 func (e entry) merge(r Record, made string) json.RawMessage {
-	extension, arguments := clone(e.extension), clone(e.arguments)
+	extension, arguments := copied(e.extension), copied(e.arguments)
 	for field := range arguments {
 		for _, ours := range []string{"ARN", "PayloadPassthrough", "InvocationMode"} {
 			if strings.EqualFold(field, ours) {
@@ -155,14 +155,14 @@ func (e entry) merge(r Record, made string) json.RawMessage {
 	} else {
 		extensions[e.lambda] = marshal(extension)
 	}
-	fields := clone(e.fields)
+	fields := copied(e.fields)
 	fields["Protocol"], fields["EnvoyExtensions"] = quoted(protocolHTTP), marshal(extensions)
 	return entry{fields: fields, meta: e.meta}.mark(r.Function.Owner(), made)
 }
 
 // mark says in the entry whose it is, and returns all of it.
 func (e entry) mark(owner Owner, made string) json.RawMessage {
-	meta, fields := clone(e.meta), clone(e.fields)
+	meta, fields := copied(e.meta), copied(e.fields)
 	meta[metaOwner], meta[metaMade] = quoted(owner.String()), quoted(made)
 	fields["Meta"] = marshal(meta)
 	return marshal(fields)
@@ -170,7 +170,7 @@ func (e entry) mark(owner Owner, made string) json.RawMessage {
 
 // unmerge takes our part out of the entry. empty says that we made the entry and nothing is left in it: it may go.
 func (e entry) unmerge(made string) (rest json.RawMessage, empty bool) {
-	fields, meta := clone(e.fields), clone(e.meta)
+	fields, meta := copied(e.fields), copied(e.meta)
 	var extensions []json.RawMessage
 	for i, extension := range e.extensions {
 		if i != e.lambda {

@@ -10,15 +10,8 @@ import (
 	"time"
 )
 
-// state is what a change starts from.
-type state struct {
-	entry    entry
-	instance Instance
-	stored   stored
-}
-
-// differences shows what c changes.
-func differences(s state, c Change) []Difference {
+// differences shows what c changes of what there is.
+func differences(s standing, c Change) []Difference {
 	before, after := make(map[string]string), make(map[string]string)
 	if c.entry != nil {
 		s.entry.show(before)
@@ -27,21 +20,13 @@ func differences(s state, c Change) []Difference {
 		}
 	}
 	if c.instance != nil {
-		s.instance.show(before)
+		s.Instance.show(before)
 		if c.Kind != Delete {
 			c.instance.show(after)
 		}
 	}
 	if c.document != nil {
-		if s.stored.version != 0 {
-			before["document"] = fmt.Sprintf("version %d, leaf until %s", s.stored.version, s.stored.notAfter.UTC().Format(time.RFC3339))
-		}
-		switch {
-		case c.document.must:
-			after["document"] = "a new version"
-		case !c.document.remove:
-			after["document"] = "a new version, if Consul has a newer leaf"
-		}
+		before["document"], after["document"] = s.stored.show(), c.document.show()
 	}
 	fields := maps.Clone(before)
 	maps.Copy(fields, after)
@@ -72,4 +57,21 @@ func (i Instance) show(into map[string]string) {
 	for field, value := range i.Meta {
 		into["catalog."+field] = value
 	}
+}
+
+func (s stored) show() string {
+	if s.version == 0 {
+		return ""
+	}
+	return fmt.Sprintf("version %d, leaf until %s", s.version, s.notAfter.UTC().Format(time.RFC3339))
+}
+
+func (d documentChange) show() string {
+	switch {
+	case d.must:
+		return "a new version"
+	case !d.remove:
+		return "a new version, if Consul has a newer leaf"
+	}
+	return ""
 }

@@ -17,9 +17,10 @@
 //
 // A run observes, plans and applies. A full run looks at all functions, and is what a schedule starts. An event's run looks at the
 // functions that the event names: an event only narrows what is looked at, state is always read anew (G1). What cannot be read in
-// whole is left out, nothing is deleted for its absence, and the run fails at its end (G2). The plan is a pure function of what was read, with a reason and a difference for each change (G3); it is in
-// the order of urgency, and carrying it out leaves nothing to plan. Applying it is thin: a few calls for each change, some changes at
-// a time, deletes after all else, nothing begun shortly before the deadline (G9).
+// whole is left out, nothing is deleted for its absence, and the run fails at its end (G2). The plan is a pure function of what was
+// read, with a reason and a difference for each change (G3); it is in the order of urgency, and carrying it out leaves nothing to plan.
+// Applying it is thin: a few calls for each change, some changes at a time, deletes after all else, nothing begun shortly before the
+// deadline (G9). The files run.go, observe.go, calculate.go and apply.go tell it in this order.
 //
 // A function that is tagged as enabled becomes a service of its name, and one for each alias that it names. A service is an instance
 // on a node that stands for no machine, with a tag that says that a registrator made it, and with meta that say whose it is and
@@ -45,9 +46,10 @@
 //   - look: what was seen of the store's names and versions; a whole one has all of them
 //   - wish: what a function's tags ask for: records, or why there are none, or what is wrong with the tags
 //   - record: the desired state of one service, for a function or one of its aliases
-//   - claim: a record that no other one has a better right to; two may be for one service
+//   - claim: a record that no other one has a better right to
 //   - holding: a service of ours as it is registered. A planner has them as held, by key
 //   - hold: whose a service-defaults entry is
+//   - standing: what there is of one service: its holding, its service-defaults and whose they are
 //   - namesake: an instance of the same name on a node that is not ours
 //   - remnant: service-defaults that are marked as ours, of a service that is not registered: a run did not get to its end
 //   - stray: a document of no service

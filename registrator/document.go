@@ -15,14 +15,14 @@ import (
 // maxDocument is the most that an Advanced parameter holds (Parameter Store, PutParameter).
 const maxDocument = 8192
 
-// encodeDocument makes the document for a service.
-func encodeDocument(leaf Leaf, s mesh.Service, roots Roots, peers []mesh.DocumentPeer) ([]byte, error) {
+// documentFor encodes the document of a service of ours, with that leaf.
+func (o *observation) documentFor(k Key, leaf Leaf) ([]byte, error) {
 	document := mesh.Document{
 		PrivateKeyPEM: leaf.PrivateKeyPEM,
 		CertPEM:       leaf.CertPEM,
-		RootCertPEM:   joinPEM(roots.PEM),
-		TrustDomain:   roots.TrustDomain,
-		Peers:         peers,
+		RootCertPEM:   joinPEM(o.roots.PEM),
+		TrustDomain:   o.roots.TrustDomain,
+		Peers:         o.peersOf(k),
 	}
 	encoded, err := document.Encode()
 	if err != nil {
@@ -30,7 +30,7 @@ func encodeDocument(leaf Leaf, s mesh.Service, roots Roots, peers []mesh.Documen
 	}
 	if len(encoded) > maxDocument {
 		return nil, fmt.Errorf("the document of service %v takes %d bytes, a parameter holds %d: drop old CA roots, or use shorter certificate chains",
-			s, len(encoded), maxDocument)
+			k.Service, len(encoded), maxDocument)
 	}
 	return encoded, nil
 }

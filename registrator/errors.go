@@ -30,10 +30,10 @@ var (
 	// ErrOwner means that AWS showed functions of another account or region than the configured one. Nothing was written (G5).
 	ErrOwner = errors.New("registrator: not the owner's account and region")
 
-	// ErrObserve means that the state could not be read in whole. Nothing was written (G2).
+	// ErrObserve means that too little of the state could be read to plan by. Nothing was written (G2).
 	ErrObserve = errors.New("registrator: the state could not be read in whole")
 
-	// ErrDeletes means that a run would have deleted more than its cap. It deleted nothing (G7).
+	// ErrDeletes means that a run would have deleted more than its cap. It deleted nothing, and did the rest (G7).
 	ErrDeletes = errors.New("registrator: more to delete than allowed in one run")
 
 	// ErrFailed means that something of a run failed after the state was read. All else was done (G10).

@@ -4,6 +4,7 @@ package registrator
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -97,7 +98,7 @@ func (e event) scope(owner Owner) (Scope, error) {
 	}
 	switch name[1] {
 	case "CreateFunction":
-		reference = firstOf(detail.ResponseElements.FunctionARN, detail.ResponseElements.FunctionName, detail.RequestParameters.FunctionName)
+		reference = cmp.Or(detail.ResponseElements.FunctionARN, detail.ResponseElements.FunctionName, detail.RequestParameters.FunctionName)
 	case "DeleteFunction", "CreateAlias", "UpdateAlias", "DeleteAlias":
 		reference = detail.RequestParameters.FunctionName
 	case "TagResource", "UntagResource":
@@ -118,7 +119,7 @@ func (e event) scope(owner Owner) (Scope, error) {
 		return Scope{}, fmt.Errorf("%w: %s of %q: %w", ErrEvent, detail.EventName, reference, err)
 	case function.Owner() != owner:
 		return Scope{Skip: reference + " is not of " + owner.String()}, nil
-	case name[1] == "DeleteFunction" && firstOf(qualifier, detail.RequestParameters.Qualifier) != "":
+	case name[1] == "DeleteFunction" && cmp.Or(qualifier, detail.RequestParameters.Qualifier) != "":
 		return Scope{Skip: "only a version of " + function.Name() + " was deleted"}, nil
 	}
 	return Scope{Functions: []string{function.Name()}}, nil
@@ -142,14 +143,4 @@ func readReference(s string, owner Owner) (function ARN, qualifier string, err e
 	}
 	function, err = owner.Function(parts[0])
 	return function, qualifier, err
-}
-
-// firstOf returns the first that is not empty.
-func firstOf(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }

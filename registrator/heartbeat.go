@@ -64,14 +64,12 @@ func (a *applier) beat(ctx context.Context) error {
 	return errors.New(`each node of that name exists and is not marked external-node "true"`)
 }
 
-// beatIn writes it in one realm. Another registrator may have written its own at the same moment: the node is then read anew.
+// beatIn writes it in one realm, with the node as it was listed unless that is stale: this run may have changed it, and another
+// registrator may have written its own heartbeat at the same moment.
 func (a *applier) beatIn(ctx context.Context, realm Realm, node Node, h heartbeat) (written bool, err error) {
-	fresh := true
-	for _, name := range a.result.Changed { // the node's index is of before
-		fresh = fresh && !strings.HasSuffix(name, " node "+a.cfg.Node)
-	}
+	stale := a.nodeChanged
 	for range 3 {
-		if !fresh {
+		if stale {
 			if node, _, err = a.cfg.Consul.Services(ctx, realm, a.cfg.Node); err != nil {
 				return false, err
 			}
@@ -84,7 +82,7 @@ func (a *applier) beatIn(ctx context.Context, realm Realm, node Node, h heartbea
 		if err = a.cfg.Consul.PutNode(ctx, realm, node.with(a.cfg.Node, value)); !errors.Is(err, ErrConflict) {
 			return err == nil, err
 		}
-		fresh = false
+		stale = true
 	}
 	return false, err
 }

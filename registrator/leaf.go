@@ -14,7 +14,7 @@ import (
 
 // checkLeaf says whether a document with this leaf would work: the key fits, the leaf names the service, and it is valid now under
 // one of the roots. It returns the leaf with the times of the certificate itself.
-func checkLeaf(leaf Leaf, s mesh.Service, roots Roots, now time.Time) (Leaf, error) {
+func (r Roots) checkLeaf(leaf Leaf, s mesh.Service, now time.Time) (Leaf, error) {
 	pair, err := tls.X509KeyPair([]byte(leaf.CertPEM), []byte(leaf.PrivateKeyPEM))
 	if err != nil {
 		return Leaf{}, errors.New("its certificate and key cannot be read, or do not belong together")
@@ -27,7 +27,7 @@ func checkLeaf(leaf Leaf, s mesh.Service, roots Roots, now time.Time) (Leaf, err
 	if err != nil {
 		return Leaf{}, err
 	}
-	want, err := mesh.ServiceID(s, id.Datacenter(), roots.TrustDomain)
+	want, err := mesh.ServiceID(s, id.Datacenter(), r.TrustDomain)
 	if err != nil {
 		return Leaf{}, err
 	}
@@ -38,7 +38,7 @@ func checkLeaf(leaf Leaf, s mesh.Service, roots Roots, now time.Time) (Leaf, err
 		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
-	for _, root := range roots.PEM {
+	for _, root := range r.PEM {
 		options.Roots.AppendCertsFromPEM([]byte(root))
 	}
 	for _, der := range pair.Certificate[1:] {

@@ -123,12 +123,7 @@ func TestALeafThatIsNotRenewedIsSaid(t *testing.T) {
 	a.tag("web")
 	r := a.registrator()
 	run(t, r)
-	a.fault = func(op, _ string) (error, error) {
-		if op == "Leaf" {
-			return errInjected, nil
-		}
-		return nil, nil
-	}
+	a.fail("Leaf", "")
 	a.pass(66 * time.Hour)
 	if result := run(t, r); !mentions(result.Warnings, "injected") || !mentions(result.Warnings, "left") {
 		t.Errorf("result %+v", result)

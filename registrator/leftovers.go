@@ -40,9 +40,9 @@ func (p *planner) remnant(k Key, function ARN) {
 		Kind: Delete, Name: k.String(), Function: function.String(), urgency: urgentDelete, key: k, by: function.Name(),
 		Reason: "its service-defaults were left behind: " + p.wishes[function.Name()].because(k, ""),
 	}
-	e, _, _ := p.hold(k)
-	c.entry, c.without = p.entryWithout(k, false)
-	c.Diff = differences(state{entry: e}, c)
+	s := p.standing(k)
+	c.entry, c.without = p.entryWithout(k, s)
+	c.Diff = differences(s, c)
 	p.add(c)
 }
 

@@ -7,18 +7,9 @@ import (
 	"time"
 )
 
-const (
-	// lookEvery is the pause between two whole looks at the store, and the age at which the list of datacenters is read anew.
-	lookEvery = 6 * time.Hour
-
-	// doubt is how long a listing is not believed about a function that was read by itself: the tagging API promises no time by which
-	// a change shows, and must not undo what an event's run has just done.
-	doubt = 15 * time.Minute
-
-	// confirmBudget is how many functions are read to confirm what a listing does not show, where the listing is known to be a part
-	// only: without the tagging API that is most of what is registered, and each run takes its turn at some.
-	confirmBudget = 50
-)
+// lookEvery is the pause between two whole looks at the store, and the age at which what about never changes is read anew: the list of
+// datacenters, and whether the token may see peerings.
+const lookEvery = 6 * time.Hour
 
 // memory is what a process keeps from run to run. All of it may be lost: it saves calls, and decides nothing. The zero value
 // remembers nothing.
@@ -35,25 +26,31 @@ type memory struct {
 	recent        map[string]time.Time // functions that were read by themselves
 	confirmed     string               // the last function in turn that was confirmed
 	taken         map[string]time.Time // functions that lost something, and when: for the cap (G7)
+	asked         map[Key]time.Time    // when Consul was last asked for this leaf
+	toldShort     bool                 // that leaves are too short
 	unsettled     map[string]int64     // by path: versions of documents that were stored without their commit in the catalog
 }
 
-// copied returns a copy that can be written to.
+// clone returns a copy whose maps can be written to: a run that observes and then fails, or only plans, leaves no trace in memory.
+func (m memory) clone() memory {
+	m.peersDenied, m.pages, m.recent = copied(m.peersDenied), copied(m.pages), copied(m.recent)
+	m.taken, m.unsettled, m.asked = copied(m.taken), copied(m.unsettled), copied(m.asked)
+	return m
+}
+
+// takenWithin returns the functions that lost something less than a schedule ago, and forgets the others.
+func (m *memory) takenWithin(schedule time.Duration, now time.Time) map[string]bool {
+	maps.DeleteFunc(m.taken, func(_ string, at time.Time) bool { return now.Before(at) || now.Sub(at) >= schedule })
+	taken := make(map[string]bool, len(m.taken))
+	for name := range m.taken {
+		taken[name] = true
+	}
+	return taken
+}
+
+// copied returns a copy that can be written to, of a nil map too.
 func copied[K comparable, V any](m map[K]V) map[K]V {
 	c := make(map[K]V, len(m))
 	maps.Copy(c, m)
 	return c
-}
-
-// askedBefore returns when Consul was asked for which leaf.
-func (r *Registrator) askedBefore() map[Key]time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return maps.Clone(r.asked)
-}
-
-func (r *Registrator) askedNow(k Key, at time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.asked[k] = at
 }

@@ -3,6 +3,7 @@
 package registrator
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 )
@@ -66,10 +67,27 @@ func (n Node) is(meta map[string]string) bool {
 
 // with returns the node with these pairs added to its meta.
 func (n Node) with(name string, meta map[string]string) Node {
-	all := maps.Clone(n.Meta)
-	if all == nil {
-		all = make(map[string]string)
-	}
+	all := copied(n.Meta)
 	maps.Copy(all, meta)
 	return Node{Name: name, Meta: all, Index: n.Index}
+}
+
+// onRenamedNode says whether the service is ours on a node of another name, as all are when the registrator's node was renamed. That
+// is a failure: nobody keeps those leaves alive.
+func (p *planner) onRenamedNode(k Key) bool {
+	for _, n := range p.namesakes[k.fold()] {
+		if n.Meta[metaOwner] == p.owner.String() {
+			p.astray[n.Node]++
+			return true
+		}
+	}
+	return false
+}
+
+// renamedNodes says so once for each node.
+func (p *planner) renamedNodes() {
+	for node, services := range p.astray {
+		p.fail("node "+node, fmt.Sprintf("%d services of this registrator are on it, whose leaves nobody renews, and it is to keep node %s: "+
+			"set NODE_NAME back to %s, or take that node out of Consul's catalog so that all is registered anew", services, p.node, node))
+	}
 }

@@ -25,7 +25,7 @@ type observation struct {
 	nodes     map[Realm]Node
 	instances map[folded][]Instance
 	entries   map[folded]Defaults
-	namesakes map[folded][]Namesake // on other nodes, in all datacenters: asked where something is to be created only
+	namesakes map[folded][]namesake // on other nodes, in all datacenters: asked where something is to be created only
 	unasked   map[folded]error      // why that could not be asked of these: nothing is done about them
 	roots     Roots
 	peers     map[string][]mesh.DocumentPeer // by partition
@@ -36,6 +36,12 @@ type observation struct {
 	asked     map[Key]time.Time // when Consul was last asked for this leaf
 	taken     map[string]bool   // functions that lost something within the last schedule, as far as this process remembers
 	unsettled map[string]int64  // by path: versions of documents that were stored without their commit in the catalog
+}
+
+// namesake is one with the datacenter in which it was found.
+type namesake struct {
+	Namesake
+	datacenter string
 }
 
 // sight is what is known of a function.

@@ -3,6 +3,7 @@
 package registrator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,29 +21,21 @@ import (
 // or any realm, there is nothing to go on with: the error wraps ErrObserve, or ErrOwner, and what was read is not used (G2). It
 // returns what the process is to remember if the plan is carried out.
 func (r *Registrator) observe(ctx context.Context, scope Scope) (*observation, memory, error) {
-	mem := r.memory
-	mem.recent, mem.peersDenied = copied(mem.recent), copied(mem.peersDenied)
-	mem.unsettled, mem.taken = copied(mem.unsettled), copied(mem.taken)
+	mem := r.memory.clone()
 	o := &observation{
 		at: r.now(), owner: r.cfg.Owner, node: r.cfg.Node, scope: scope, policy: r.cfg.Policy, maxDeletes: r.cfg.MaxDeletes,
 		slack:     r.cfg.Schedule + r.cfg.Refresh,
 		functions: make(map[string]sight), nodes: make(map[Realm]Node), instances: make(map[folded][]Instance),
-		entries: make(map[folded]Defaults), namesakes: make(map[folded][]Namesake), unasked: make(map[folded]error),
-		peers: make(map[string][]mesh.DocumentPeer), unread: make(map[Realm]error), peerless: make(map[string]bool), asked: r.askedBefore(),
+		entries: make(map[folded]Defaults), namesakes: make(map[folded][]namesake), unasked: make(map[folded]error),
+		peers: make(map[string][]mesh.DocumentPeer), unread: make(map[Realm]error), peerless: make(map[string]bool),
+		asked: maps.Clone(mem.asked), unsettled: maps.Clone(mem.unsettled),
 	}
-	o.unsettled, o.taken = maps.Clone(mem.unsettled), make(map[string]bool)
-	for name, at := range mem.taken {
-		if age := o.at.Sub(at); age >= 0 && age < r.cfg.Schedule {
-			o.taken[name] = true
-		} else {
-			delete(mem.taken, name)
-		}
-	}
+	o.taken = mem.takenWithin(r.cfg.Schedule, o.at)
 	v := &observer{Registrator: r, observation: o, mem: &mem}
 	reading, cancel := half(ctx)
 	defer cancel()
 	for _, step := range []func(context.Context) error{v.datacenters, v.listings, v.store, v.confirm, v.names} {
-		if err := firstError(step(reading), ctx.Err()); err != nil {
+		if err := cmp.Or(step(reading), ctx.Err()); err != nil { // in this order: a deadline does not tell what took the time
 			if !errors.Is(err, ErrOwner) {
 				err = fmt.Errorf("%w: %w", ErrObserve, err)
 			}
@@ -97,12 +90,4 @@ func (v *observer) listings(ctx context.Context) error {
 		return err
 	}
 	return v.leaveOut()
-}
-
-// firstError prefers what a call says of itself: a deadline does not tell what took the time.
-func firstError(err, fallback error) error {
-	if err != nil {
-		return err
-	}
-	return fallback
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // datacenters places the tags. The list is kept for hours, for it changes about never.
@@ -27,11 +28,12 @@ func (v *observer) datacenters(ctx context.Context) error {
 		partitions: v.cfg.Partitions, prefix: v.cfg.DataPrefix,
 	}
 	if d := v.cfg.Datacenter; d != "" && !slices.Contains(v.mem.datacenters, d) {
-		return fmt.Errorf("datacenter %q: want one of Consul's: %s", d, partitionList(v.mem.datacenters))
+		return fmt.Errorf("datacenter %q: want one of Consul's: %s", d, strings.Join(v.mem.datacenters, ", "))
 	}
 	return nil
 }
 
+// services reads our node, and what is on it.
 func (v *observer) services(ctx context.Context, realm Realm) {
 	node, instances, err := v.cfg.Consul.Services(ctx, realm, v.cfg.Node)
 	v.mu.Lock()
@@ -41,7 +43,8 @@ func (v *observer) services(ctx context.Context, realm Realm) {
 		return
 	}
 	if local := v.place.local(); realm.Datacenter == "" && node.Datacenter != "" && node.Datacenter != local {
-		v.unread[realm] = fmt.Errorf("the server is of datacenter %s, and %s was taken for its own: allow the token agent:read", node.Datacenter, local)
+		v.unread[realm] = fmt.Errorf("the server is of datacenter %s, and %s was taken for its own: allow the token agent:read",
+			node.Datacenter, local)
 		return
 	}
 	v.nodes[realm] = node
@@ -65,6 +68,7 @@ func (v *observer) defaults(ctx context.Context, realm Realm) {
 	}
 }
 
+// trust reads the roots. Without them no leaf can be judged, nor a document made.
 func (v *observer) trust(ctx context.Context) error {
 	roots, err := v.cfg.Consul.Roots(ctx)
 	if err != nil {
@@ -77,6 +81,7 @@ func (v *observer) trust(ctx context.Context) error {
 	return nil
 }
 
+// peerings reads the peers that documents of a partition name.
 func (v *observer) peerings(ctx context.Context, partition string) {
 	v.mu.Lock()
 	denied, found := v.mem.peersDenied[partition]

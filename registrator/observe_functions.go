@@ -8,10 +8,22 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
 
+const (
+	// doubt is how long a listing is not believed about a function that was read by itself: the tagging API promises no time by which
+	// a change shows, and must not undo what an event's run has just done.
+	doubt = 15 * time.Minute
+
+	// confirmBudget is how many functions are read to confirm what a listing does not show, where the listing is known to be a part
+	// only: without the tagging API that is most of what is registered, and each run takes its turn at some.
+	confirmBudget = 50
+)
+
+// list looks at all functions, or at the part of them that this run's turn is at.
 func (v *observer) list(ctx context.Context) error {
 	listing, err := v.cfg.Functions.List(ctx, v.mem.from)
 	v.mu.Lock()
@@ -64,17 +76,29 @@ func (v *observer) notOurs(f Function) error {
 
 // confirm reads by themselves the functions of which something might be deleted, and those that were so read a moment ago.
 func (v *observer) confirm(ctx context.Context) error {
+	certain, turn := v.unconfirmed()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(v.cfg.Concurrency)
+	for _, name := range slices.Concat(certain, v.inTurn(turn)) {
+		g.Go(func() error { return v.reread(ctx, name) })
+	}
+	return g.Wait()
+}
+
+// unconfirmed returns, in the order of their names, the functions that this run has to read by themselves, and those that a listing of
+// a part only does not show, which can wait for their turn.
+func (v *observer) unconfirmed() (certain, turn []string) {
 	held, wishes := v.holdings(), v.wishes()
-	certain, turn := make(map[string]bool), make(map[string]bool)
+	must, may := make(map[string]bool), make(map[string]bool)
 	ask := func(name string, wanted bool) {
 		s, known := v.functions[name]
 		switch {
 		case !functionPattern.MatchString(name) || !v.inScope(name) || s.confirmed || s.err != nil:
 		case !known && v.blind: // AWS cannot be asked; the time is for what is held
 		case !known && !v.complete:
-			turn[name] = true
+			may[name] = true
 		case !known || !wanted && wishes[name].err == nil:
-			certain[name] = true
+			must[name] = true
 		}
 	}
 	for _, h := range held {
@@ -92,18 +116,10 @@ func (v *observer) confirm(ctx context.Context) error {
 		if age := v.at.Sub(at); age < 0 || age >= doubt {
 			delete(v.mem.recent, name)
 		} else if s, known := v.functions[name]; known && !s.confirmed && s.err == nil {
-			certain[name] = true
+			must[name] = true
 		}
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(v.cfg.Concurrency)
-	for _, name := range slices.Sorted(maps.Keys(certain)) {
-		g.Go(func() error { return v.reread(ctx, name) })
-	}
-	for _, name := range v.inTurn(slices.Sorted(maps.Keys(turn))) {
-		g.Go(func() error { return v.reread(ctx, name) })
-	}
-	return g.Wait()
+	return slices.Sorted(maps.Keys(must)), slices.Sorted(maps.Keys(may))
 }
 
 // inTurn takes as many names as the budget allows, from where the last run stopped.

@@ -25,35 +25,47 @@ func (v *observer) names(ctx context.Context) error {
 	return g.Wait()
 }
 
-// name asks all of Consul's datacenters, those that are not kept too: a service's service-defaults are one for the federation. In
-// those, our node's name may be a machine's.
+// name asks all of Consul's datacenters, those that are not kept too: a service's service-defaults are one for the federation.
 func (v *observer) name(ctx context.Context, k Key) {
-	var taken []Namesake
+	var (
+		taken []namesake
+		err   error
+	)
 	for _, datacenter := range v.place.datacenters {
-		there, node := k.in(v.place.key(datacenter)), v.cfg.Node
-		if v.place.datacenter != "" && v.place.datacenter != datacenter {
-			node = ""
+		var found []namesake
+		if found, err = v.nameIn(ctx, k, datacenter); err != nil {
+			break
 		}
-		err := v.unread[there.realm()]
-		var found []Namesake
-		if err == nil {
-			found, err = v.cfg.Consul.Elsewhere(ctx, there, node)
-		}
-		if err != nil {
-			v.mu.Lock()
-			v.unasked[k.fold()] = err
-			v.mu.Unlock()
-			return
-		}
-		for _, n := range found {
-			// One of ours in a datacenter that is not kept here: another registrator keeps it there, for the same function.
-			if node != "" || n.Meta[metaOwner] != v.owner.String() {
-				n.datacenter = datacenter
-				taken = append(taken, n)
-			}
-		}
+		taken = append(taken, found...)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if err != nil {
+		v.unasked[k.fold()] = err
+		return
+	}
 	v.namesakes[k.fold()] = taken
+}
+
+// nameIn asks one of them. In one that is not kept our node's name may be a machine's, and a service of ours is no obstacle: another
+// registrator keeps it there, for the same function.
+func (v *observer) nameIn(ctx context.Context, k Key, datacenter string) (taken []namesake, err error) {
+	there, node := k.in(v.place.key(datacenter)), v.cfg.Node
+	if err := v.unread[there.realm()]; err != nil {
+		return nil, err
+	}
+	kept := v.place.datacenter == "" || v.place.datacenter == datacenter
+	if !kept {
+		node = ""
+	}
+	found, err := v.cfg.Consul.Elsewhere(ctx, there, node)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range found {
+		if kept || n.Meta[metaOwner] != v.owner.String() {
+			taken = append(taken, namesake{n, datacenter})
+		}
+	}
+	return taken, nil
 }

@@ -3,7 +3,9 @@
 package registrator
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -116,4 +118,15 @@ func shown(s string) string {
 		return "(none)"
 	}
 	return s
+}
+
+// sort puts a plan into the one order that it has: changes by urgency and, among equals, the leaf that runs out first.
+func (p *Plan) sort() {
+	slices.SortFunc(p.Changes, func(a, b Change) int {
+		return cmp.Or(cmp.Compare(a.urgency, b.urgency), a.stored.notAfter.Compare(b.stored.notAfter), cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.Reason, b.Reason))
+	})
+	for _, notes := range [][]Note{p.Warnings, p.Failures, p.Held} {
+		slices.SortFunc(notes, func(a, b Note) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Text, b.Text)) })
+	}
 }

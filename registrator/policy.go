@@ -5,6 +5,7 @@ package registrator
 import (
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // Policy says which changes of a plan are made. The zero value is Sync.
@@ -25,6 +26,43 @@ func (p Policy) String() string {
 		return fmt.Sprintf("Policy(%d)", int(p))
 	}
 	return policyNames[p]
+}
+
+// holdDeletes takes the deletes out of the plan if none may be made, says why, and keeps alive what they are about, as they may be a
+// mistake (G7).
+func (p *planner) holdDeletes() {
+	why := p.forbids()
+	if why == "" {
+		return
+	}
+	p.plan.Changes = slices.DeleteFunc(p.plan.Changes, func(c Change) bool {
+		if c.Kind == Delete {
+			p.plan.Held = append(p.plan.Held, Note{c.Name, why + c.Reason})
+		}
+		return c.Kind == Delete
+	})
+	for _, h := range p.held {
+		if !p.planned[h.Key.fold()] && p.released(h.Key, h.function.Name()) {
+			p.alive(h)
+		}
+	}
+}
+
+// forbids says why no delete may be made; "" if they may.
+func (p *planner) forbids() string {
+	if p.policy == UpsertOnly {
+		return "the policy is upsert-only: "
+	}
+	losing, limit := p.losing()
+	p.plan.OverCap = losing > limit
+	switch {
+	case len(p.unread) > 0:
+		return "not all of Consul could be read: "
+	case p.plan.OverCap:
+		return fmt.Sprintf("%d functions would lose what they have, at most %d may in one run and the events around it (CONSUL_LAMBDA_MAX_DELETES): ",
+			losing, limit)
+	}
+	return ""
 }
 
 // losing counts the functions that lose something by this plan, with those that have within the last schedule, and says how many may.

@@ -37,7 +37,8 @@ type Listing struct {
 }
 
 // Consul is a Consul cluster, through one agent or server. Its calls keep to their rates, retry 429 within ctx, and may be made
-// concurrently. Writes that lose a race wrap ErrConflict and have changed nothing.
+// concurrently. Writes that lose a race wrap ErrConflict and have changed nothing. Of any other error of a write nobody knows whether it
+// was made.
 type Consul interface {
 	// Datacenters lists them, the server's own first where that can be told.
 	Datacenters(ctx context.Context) ([]string, error)
@@ -70,14 +71,14 @@ type Consul interface {
 	// DeleteService takes an instance out, if its index is still i.Index. One that is gone is no error.
 	DeleteService(ctx context.Context, node string, i Instance) error
 
-	// PutDefaults writes an entry, if its index is still d.Index.
+	// PutDefaults writes an entry, if its index is still d.Index. An error that wraps ErrInUse says that others need what it takes away.
 	PutDefaults(ctx context.Context, d Defaults) error
 
-	// DeleteDefaults takes an entry out, if its index is still d.Index. One that is gone is no error.
+	// DeleteDefaults takes an entry out, if its index is still d.Index. One that is gone is no error; ErrInUse is as for PutDefaults.
 	DeleteDefaults(ctx context.Context, d Defaults) error
 }
 
-// Node is the catalog's node that carries all instances.
+// Node is the catalog's node that carries all instances, in one realm.
 type Node struct {
 	Name  string
 	Meta  map[string]string
@@ -86,7 +87,7 @@ type Node struct {
 	Datacenter string // the name of the one that it is in; "" if that is not known. It is not written
 }
 
-// Instance is one registered service on our node.
+// Instance is one registered service on a node.
 type Instance struct {
 	Key
 	ID    string // Consul's ServiceID
@@ -99,8 +100,6 @@ type Instance struct {
 type Namesake struct {
 	Node string
 	Meta map[string]string
-
-	datacenter string // in which it was found
 }
 
 // Defaults is a service-defaults entry. Fields that our client does not know survive in Raw.
@@ -121,7 +120,7 @@ type Roots struct {
 type Leaf struct {
 	CertPEM       string // the leaf, then its intermediates
 	PrivateKeyPEM string
-	NotBefore     time.Time
+	NotBefore     time.Time // as Consul has it; a run goes by the certificate's own
 	NotAfter      time.Time
 }
 

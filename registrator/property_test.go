@@ -19,6 +19,14 @@ type chance struct {
 	a, b *account
 }
 
+// newChance begins with nothing. The stream tells the tests apart that count seeds from 0.
+func newChance(t testing.TB, seed, stream uint64) chance {
+	t.Helper()
+	w := newWorld(t, 0)
+	w.dcs = []string{"dc1", "dc2"}
+	return chance{rand.New(rand.NewPCG(seed, stream)), newAccount(w, testOwner), newAccount(w, otherOwner)}
+}
+
 func (c chance) one(of ...string) string { return of[c.IntN(len(of))] }
 
 func (c chance) turn() {
@@ -58,9 +66,8 @@ func (c chance) turn() {
 func TestWhateverHappensASecondRunIsEmpty(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(24) {
-		w := newWorld(t, 0)
-		w.dcs = []string{"dc1", "dc2"}
-		c := chance{rand.New(rand.NewPCG(seed, 7)), newAccount(w, testOwner), newAccount(w, otherOwner)}
+		c := newChance(t, seed, 7)
+		w := c.a.world
 		many := func(cfg *Config) { cfg.MaxDeletes = 1000 }
 		runners := []*Registrator{c.a.registrator(many), c.b.registrator(many)}
 		for turn := range 8 {
@@ -115,9 +122,7 @@ func theirs(w *world, o Owner) string {
 func TestAPlanFromListingsOnlyNeverDeletes(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(60) {
-		w := newWorld(t, 0)
-		w.dcs = []string{"dc1", "dc2"}
-		c := chance{rand.New(rand.NewPCG(seed, 11)), newAccount(w, testOwner), newAccount(w, otherOwner)}
+		c := newChance(t, seed, 11)
 		c.turn()
 		r := c.a.registrator()
 		run(t, r)

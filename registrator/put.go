@@ -23,7 +23,8 @@ func (a *applier) putNode(ctx context.Context, c Change) (done bool, err error) 
 	return true, nil
 }
 
-// put makes or changes a service.
+// put makes or changes a service: its service-defaults, its document, then its catalog entry, which commits. A document that cannot be
+// had is an error beside what is done.
 func (a *applier) put(ctx context.Context, c Change) (done bool, err error) {
 	if err := a.wanted(ctx, c); err != nil {
 		return false, err
@@ -33,24 +34,23 @@ func (a *applier) put(ctx context.Context, c Change) (done bool, err error) {
 			return false, fmt.Errorf("writing service-defaults: %w", err)
 		}
 	}
-	instance, kept := *c.instance, c.stored
+	kept := c.stored // what the document is afterwards
 	var broken error
 	if c.document != nil {
 		var written stored
 		if written, broken = a.write(ctx, c); written.version != 0 {
 			kept = written
-		} else if !c.differs {
-			return c.entry != nil && broken == nil, broken
 		}
 	}
-	if !c.differs && c.document == nil {
-		return true, nil
+	if !c.differs && kept == c.stored {
+		return c.entry != nil && broken == nil, broken
 	}
+	instance := *c.instance
 	instance.Meta = kept.into(maps.Clone(instance.Meta))
 	err = a.cfg.Consul.PutService(ctx, a.cfg.Node, instance)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c.document != nil && kept != c.stored {
+	if kept != c.stored {
 		if a.memory.unsettled[c.document.path] = kept.version; err == nil {
 			delete(a.memory.unsettled, c.document.path)
 		}
@@ -65,10 +65,12 @@ func (a *applier) put(ctx context.Context, c Change) (done bool, err error) {
 // write makes a document. The zero value and no error: there was nothing newer, and that is in order.
 func (a *applier) write(ctx context.Context, c Change) (stored, error) {
 	service, now := c.key.Service, a.now()
-	a.askedNow(c.key, now)
+	a.mu.Lock()
+	a.memory.asked[c.key] = now
+	a.mu.Unlock()
 	leaf, err := a.cfg.Consul.Leaf(ctx, service)
 	if err == nil {
-		leaf, err = checkLeaf(leaf, service, a.o.roots, now)
+		leaf, err = a.o.roots.checkLeaf(leaf, service, now)
 	}
 	if err != nil {
 		return stored{}, a.unrenewed(c, now, fmt.Errorf("getting its leaf: %w", err))
@@ -79,7 +81,7 @@ func (a *applier) write(ctx context.Context, c Change) (stored, error) {
 		}
 		return stored{}, a.unrenewed(c, now, errors.New("Consul has no newer leaf"))
 	}
-	encoded, err := encodeDocument(leaf, service, a.o.roots, a.o.peersOf(c.key))
+	encoded, err := a.o.documentFor(c.key, leaf)
 	if err != nil {
 		return stored{}, err
 	}

@@ -20,14 +20,6 @@ func (o jsonObject) text(field string) string {
 	return s
 }
 
-func clone(o jsonObject) jsonObject {
-	c := make(jsonObject, len(o)+3)
-	for field, value := range o {
-		c[field] = value
-	}
-	return c
-}
-
 func quoted(s string) json.RawMessage { return marshal(s) }
 
 // marshal encodes strings, and what json.Unmarshal has given before: that cannot fail.

@@ -118,12 +118,7 @@ func TestADocumentThatWasStoredWithoutItsCommitIsWrittenAnew(t *testing.T) {
 	r := a.registrator()
 	run(t, r)
 	a.pass(71 * time.Hour)
-	a.fault = func(op, _ string) (before, after error) {
-		if op == "PutService" {
-			return errInjected, nil
-		}
-		return nil, nil
-	}
+	a.fail("PutService", "")
 	if _, err := runAny(t, r); !errors.Is(err, ErrFailed) {
 		t.Errorf("error %v", err)
 	}
@@ -161,12 +156,7 @@ func TestARaceThatIsLostTwiceIsAFailure(t *testing.T) {
 	t.Parallel()
 	a := testAccount(t)
 	a.tag("web")
-	a.fault = func(op, _ string) (before, after error) {
-		if op == "PutDefaults" {
-			return ErrConflict, nil
-		}
-		return nil, nil
-	}
+	a.failWith(ErrConflict, "PutDefaults", "")
 	result, err := runAny(t, a.registrator())
 	if !errors.Is(err, ErrFailed) || result.Failed != 1 || a.count("PutDefaults") != 2 {
 		t.Errorf("error %v, result %+v", err, result)
@@ -177,9 +167,7 @@ func TestARaceThatIsLostTwiceIsAFailure(t *testing.T) {
 func TestTheCapHoldsForEventsToo(t *testing.T) {
 	t.Parallel()
 	a := testAccount(t)
-	for i := range 40 {
-		a.tag(fmt.Sprint("f", i))
-	}
+	a.tagMany(40)
 	r := a.registrator()
 	run(t, r)
 	for i := range 40 {
@@ -248,12 +236,7 @@ func TestAProtocolThatOthersBuildOnStaysWhenItsFunctionGoes(t *testing.T) {
 	r := a.registrator()
 	run(t, r)
 	delete(a.functions, "shop")
-	a.fault = func(op, _ string) (before, after error) {
-		if op == "DeleteDefaults" {
-			return fmt.Errorf("deleting: %w (its router)", ErrInUse), nil
-		}
-		return nil, nil
-	}
+	a.failWith(fmt.Errorf("deleting: %w (its router)", ErrInUse), "DeleteDefaults", "")
 	result := run(t, r)
 	if result.Deleted != 1 || !mentions(result.Warnings, "its router") {
 		t.Errorf("result %+v", result)
@@ -275,12 +258,7 @@ func TestADeleteThatWaitsForSomethingElseSaysSo(t *testing.T) {
 	r := a.registrator()
 	run(t, r)
 	a.tag("web", "aliases", "new")
-	a.fault = func(op, detail string) (before, after error) {
-		if op == "PutDefaults" && strings.Contains(detail, "new") {
-			return errInjected, nil
-		}
-		return nil, nil
-	}
+	a.fail("PutDefaults", "new")
 	result, _ := runAny(t, r)
 	if !mentions(result.Left, "something else of function web was not done") || mentions(result.Left, "time") {
 		t.Errorf("left %v", result.Left)
@@ -341,8 +319,7 @@ func (o otherOwn) Services(ctx context.Context, r Realm, node string) (Node, []I
 // G2: what belongs to one datacenter must not be looked for in another.
 func TestAServerOfAnotherDatacenterThanTheFirstIsNotTakenForIt(t *testing.T) {
 	t.Parallel()
-	a := testAccount(t)
-	a.dcs = []string{"dc1", "dc2"}
+	a := testFederation(t)
 	a.tag("web")
 	run(t, a.registrator())
 	before := a.state()

@@ -7,22 +7,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/certtest"
 )
-
-// fail makes each call fail of which the operation and the detail hold the texts.
-func (a *account) fail(op, detail string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.fault = func(gotOp, gotDetail string) (error, error) {
-		if strings.Contains(gotOp, op) && strings.Contains(gotDetail, detail) {
-			return errInjected, nil
-		}
-		return nil, nil
-	}
-}
 
 // days runs every ten minutes for longer than a leaf lives, and returns the last result.
 func (a *account) days(r *Registrator) (result Result, err error) {
@@ -57,8 +46,7 @@ func TestAServiceOfAnotherDatacenterKeepsItsServiceDefaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a := testAccount(t)
-			a.dcs = []string{"dc1", "dc2"}
+			a := testFederation(t)
 			k := service(t, "db").in("dc2")
 			a.set(test.node, Instance{Key: k, ID: "db"})
 			if test.entry != "" {
@@ -76,8 +64,7 @@ func TestAServiceOfAnotherDatacenterKeepsItsServiceDefaults(t *testing.T) {
 // G6: a datacenter that does not answer may have the name.
 func TestNothingIsCreatedUnlessEveryDatacenterWasAskedForTheName(t *testing.T) {
 	t.Parallel()
-	a := testAccount(t)
-	a.dcs = []string{"dc1", "dc2"}
+	a := testFederation(t)
 	a.tag("web")
 	a.fail("Elsewhere", "dc2")
 	if result, err := runAny(t, a.registrator()); err == nil || result.Created != 0 || a.entry("web") != "" {
@@ -88,8 +75,7 @@ func TestNothingIsCreatedUnlessEveryDatacenterWasAskedForTheName(t *testing.T) {
 // G5: the function has come from the datacenter that another registrator of this owner keeps.
 func TestOurServiceInADatacenterThatIsNotKeptIsNoObstacle(t *testing.T) {
 	t.Parallel()
-	a := testAccount(t)
-	a.dcs = []string{"dc1", "dc2"}
+	a := testFederation(t)
 	a.tag("web", "datacenter", "dc2")
 	run(t, a.registrator(func(c *Config) { c.Datacenter, c.Node = "dc2", "there" }))
 	a.tag("web")
@@ -101,8 +87,7 @@ func TestOurServiceInADatacenterThatIsNotKeptIsNoObstacle(t *testing.T) {
 // G5: neither the heartbeat nor anything else makes somebody's machine a node for Lambda functions.
 func TestTheHeartbeatLeavesAMachineAlone(t *testing.T) {
 	t.Parallel()
-	a := testAccount(t)
-	a.dcs = []string{"dc1", "dc2"}
+	a := testFederation(t)
 	machine := a.place(Realm{}, testNode, "", "")
 	a.nodes[machine] = Node{Name: testNode, Meta: map[string]string{"rack": "7"}, Index: 4}
 	a.tag("web", "datacenter", "dc2")
@@ -153,8 +138,7 @@ func TestLeavesAreRenewedWhateverElseCannotBeRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a := testAccount(t)
-			a.dcs = []string{"dc1", "dc2"}
+			a := testFederation(t)
 			a.tag("web")
 			r := a.registrator()
 			run(t, r)
@@ -170,8 +154,7 @@ func TestLeavesAreRenewedWhateverElseCannotBeRead(t *testing.T) {
 // G2: the service-defaults of a service may be in use in the datacenter that is away.
 func TestNothingIsDeletedWhileADatacenterIsAway(t *testing.T) {
 	t.Parallel()
-	a := testAccount(t)
-	a.dcs = []string{"dc1", "dc2"}
+	a := testFederation(t)
 	a.tag("web")
 	a.tag("far", "datacenter", "dc2")
 	r := a.registrator()
@@ -218,17 +201,22 @@ func TestADocumentKeepsItsPeersWhileTheyCannotBeListed(t *testing.T) {
 // G2, G9: a datacenter that hangs takes no more than half of the run's time.
 func TestADatacenterThatHangsLeavesTimeToRenew(t *testing.T) {
 	t.Parallel()
-	a := testAccount(t)
-	a.dcs = []string{"dc1", "dc2"}
-	a.tag("web")
-	r := a.registrator(func(c *Config) { c.Consul = hanging{a.world} })
-	run(t, a.registrator())
-	a.pass(71 * time.Hour)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	if result, err := r.Run(ctx, Scope{}); err == nil || result.Renewed != 1 {
-		t.Errorf("error %v, result %+v", err, result)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		a := testFederation(t)
+		a.tag("web")
+		r := a.registrator(func(c *Config) { c.Consul = hanging{a.world} })
+		run(t, a.registrator())
+		a.pass(71 * time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		if result, err := r.Run(ctx, Scope{}); err == nil || result.Renewed != 1 {
+			t.Errorf("error %v, result %+v", err, result)
+		}
+		if took := time.Since(start); took != 30*time.Second {
+			t.Errorf("it waited for %v, want half of its time", took)
+		}
+	})
 }
 
 // hanging is a Consul whose dc2 does not answer.

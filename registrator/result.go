@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -48,42 +47,25 @@ type Result struct {
 	overCap bool
 }
 
-func (r *Result) count() {
-	r.Skipped, r.Failed, r.Warned = len(r.Left), len(r.Failures), len(r.Warnings)
+// made names and counts a change that was made.
+func (r *Result) made(c Change) {
+	r.Changed = append(r.Changed, string(c.Kind)+" "+c.Name)
+	switch {
+	case c.node != nil: // counts are of services
+	case c.Kind == Create:
+		r.Created++
+	case c.Kind == Update:
+		r.Updated++
+	case c.Kind == Renew:
+		r.Renewed++
+	case c.Kind == Delete:
+		r.Deleted++
+	}
 }
 
-// summarise says what there is after the run, and once in a process that leaves are too short for how often they are looked at.
-func (a *applier) summarise() {
-	documents := make(map[Key]stored)
-	for _, h := range a.o.holdings() {
-		documents[h.Key] = h.stored
-	}
-	maps.Copy(documents, a.documents)
-	for k := range a.deleted {
-		delete(documents, k)
-	}
-	a.result.Enabled = len(documents)
-	now, shortest := a.now(), time.Duration(0)
-	for k, s := range documents {
-		if s.version == 0 {
-			continue
-		}
-		if left := s.notAfter.Sub(now); a.result.LeafOf == "" || left < a.result.LeafLeft {
-			a.result.LeafLeft, a.result.LeafOf = left, k.String()
-		}
-		if life := s.notAfter.Sub(s.notBefore); shortest == 0 || life < shortest {
-			shortest = life
-		}
-	}
-	// Consul renews at 90 % of a leaf's life. What is left then has to last until the next run has seen it, the store has it and the
-	// extension has read it.
-	if need := a.o.slack + 2*time.Minute; shortest > 0 && shortest/10 < need && !a.told {
-		a.told = true
-		a.log.Warn("leaves are too short for this schedule: some may expire before they are renewed", "leaf_ttl", shortest,
-			"schedule", a.cfg.Schedule, "refresh", a.cfg.Refresh,
-			"remedy", fmt.Sprintf("set Consul's leaf_cert_ttl to %v or more, or a schedule and CONSUL_REFRESH_FREQUENCY of together less than %v",
-				10*need, max(0, shortest/10-2*time.Minute)))
-	}
+// count sets the counts that are lengths.
+func (r *Result) count() {
+	r.Skipped, r.Failed, r.Warned = len(r.Left), len(r.Failures), len(r.Warnings)
 }
 
 // add takes in what an earlier part of the same run has done.

@@ -3,18 +3,12 @@
 package registrator
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
-
-	"github.com/consul-lambda/consul-lambda/mesh"
 )
 
 // Registrator keeps Consul and the store equal to the tagged functions of one account and region. New makes one.
@@ -25,93 +19,25 @@ type Registrator struct {
 	puts *rate.Limiter
 
 	running sync.Mutex // one run at a time
-	memory  memory
-	told    bool // that leaves are too short
-
-	mu    sync.Mutex
-	asked map[Key]time.Time
+	memory  memory     // of the runs so far
 }
 
 // New checks the configuration; it calls nothing. All that is wrong is reported at once, with the field, its value and what is
 // accepted; each error wraps ErrConfig.
 func New(cfg Config) (*Registrator, error) {
-	var errs []error
-	refuse := func(field string, value any, want string) {
-		errs = append(errs, fmt.Errorf("%w: %s is %q: want %s", ErrConfig, field, fmt.Sprint(value), want))
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
-	if err := cfg.Owner.check(); err != nil {
-		errs = append(errs, fmt.Errorf("%w: Owner: %w", ErrConfig, err))
-	}
-	if cfg.Node == "" || strings.TrimSpace(cfg.Node) != cfg.Node {
-		refuse("Node", cfg.Node, "the name of a node in the catalog")
-	}
-	if cfg.Datacenter != "" && !legalPart(cfg.Datacenter) {
-		refuse("Datacenter", cfg.Datacenter, "the name of a datacenter, or nothing")
-	}
-	partitions, seen := make([]string, 0, 1), make(map[string]bool)
-	for _, partition := range cfg.Partitions {
-		if name := unlessDefault(partition); name != "" && !legalPart(name) {
-			refuse("Partitions", partition, "names of partitions")
-		} else if name != "" && !cfg.Enterprise {
-			refuse("Partitions", partition, "none but the default one unless Enterprise is true")
-		} else if !seen[name] {
-			seen[name], partitions = true, append(partitions, name)
-		}
-	}
-	if cfg.Partitions = partitions; len(partitions) == 0 {
-		cfg.Partitions = []string{""}
-	}
-	if cfg.DataPrefix != "" {
-		if sample, err := mesh.NewService("f", "", ""); err == nil {
-			if _, err := sample.ParameterPath(cfg.DataPrefix); err != nil {
-				errs = append(errs, fmt.Errorf("%w: DataPrefix: %w", ErrConfig, err))
-			}
-		}
-		if cfg.Documents == nil {
-			refuse("Documents", nil, "a store, as DataPrefix is set")
-		}
-	}
-	if cfg.Policy < Sync || cfg.Policy > DryRun {
-		refuse("Policy", cfg.Policy, strings.Join(policyNames[:], ", "))
-	}
-	if cfg.MaxDeletes < 0 {
-		refuse("MaxDeletes", cfg.MaxDeletes, "a positive number, or 0 for the larger of 5 and 20 %")
-	}
-	if cfg.Schedule < 0 {
-		refuse("Schedule", cfg.Schedule, "the time between two runs")
-	}
-	if cfg.Refresh < 0 {
-		refuse("Refresh", cfg.Refresh, "the refresh frequency of the extensions")
-	}
-	if cfg.Concurrency < 0 {
-		refuse("Concurrency", cfg.Concurrency, "a positive number, or 0 for 16")
-	}
-	if cfg.Functions == nil {
-		refuse("Functions", nil, "AWS Lambda")
-	}
-	if cfg.Consul == nil {
-		refuse("Consul", nil, "a Consul cluster")
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
-	}
-	cfg.Schedule, cfg.Refresh = cmp.Or(cfg.Schedule, defaultSchedule), cmp.Or(cfg.Refresh, defaultRefresh)
-	cfg.Concurrency = cmp.Or(cfg.Concurrency, defaultConcurrency)
-	limit := rate.Limit(cmp.Or(cfg.PutsPerSecond, defaultPutsPerSecond))
+	cfg = cfg.resolved()
+	limit := rate.Limit(cfg.PutsPerSecond)
 	if limit < 0 {
 		limit = rate.Inf
 	}
-	r := &Registrator{cfg: cfg, log: cfg.Log, now: cfg.Now, puts: rate.NewLimiter(limit, 1), asked: make(map[Key]time.Time)}
-	if r.log == nil {
-		r.log = slog.New(slog.DiscardHandler)
-	}
-	if r.now == nil {
-		r.now = time.Now
-	}
-	return r, nil
+	return &Registrator{cfg: cfg, log: cfg.Log, now: cfg.Now, puts: rate.NewLimiter(limit, 1)}, nil
 }
 
-// Plan reads and says what Run would do. It writes nothing.
+// Plan reads and says what Run would do. It writes nothing, and waits for a run that is under way. The error wraps ErrObserve or
+// ErrOwner; what could not be read in part is among the plan's Failures.
 func (r *Registrator) Plan(ctx context.Context, scope Scope) (Plan, error) {
 	r.running.Lock()
 	defer r.running.Unlock()
@@ -148,28 +74,33 @@ func (r *Registrator) Run(ctx context.Context, scope Scope) (Result, error) {
 		return result, result.Err()
 	}
 	r.memory = mem
-	a := r.again(ctx, r.apply(ctx, o, plan))
+	a := r.apply(ctx, o, plan)
+	a = r.settleRaces(ctx, a)
 	a.tell()
 	a.result.Partial = len(o.failures) > 0
 	if a.lookAgain {
 		r.memory.lookAgain = true
 	}
-	a.summarise()
+	a.warnOfShortLeaves(a.summarise())
 	if scope.full() {
 		if err := a.beat(ctx); err != nil {
 			a.result.Warnings = append(a.result.Warnings, Note{"node " + r.cfg.Node, "the heartbeat could not be written: " + err.Error()})
 		}
 	}
-	a.result.count()
-	err = a.result.Err()
-	level := slog.LevelInfo
+	return r.finished(ctx, a.result)
+}
+
+// finished logs how a run ended, and says whether that is an error.
+func (r *Registrator) finished(ctx context.Context, result Result) (Result, error) {
+	result.count()
+	err, level := result.Err(), slog.LevelInfo
 	if err != nil {
 		level = slog.LevelError
-	} else if a.result.Warned > 0 {
+	} else if result.Warned > 0 {
 		level = slog.LevelWarn
 	}
-	r.log.Log(ctx, level, "run finished", "result", a.result)
-	return a.result, err
+	r.log.Log(ctx, level, "run finished", "result", result)
+	return result, err
 }
 
 // maxAnswered bounds the changes in the answer to a dry run. One with its differences takes about 1.3 KB, and Lambda takes 6 MB.

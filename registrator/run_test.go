@@ -124,12 +124,7 @@ func TestNothingIsDeletedForWhatCouldNotBeRead(t *testing.T) {
 			run(t, a.registrator())
 			before := a.state()
 			a.stale = map[string]map[string]string{"web": a.functions["web"]} // the listing has lost db
-			a.fault = func(got, _ string) (error, error) {
-				if got == op {
-					return errInjected, nil
-				}
-				return nil, nil
-			}
+			a.fail(op, "")
 			result, err := runAny(t, a.registrator())
 			if err == nil {
 				t.Error("the run succeeded")
@@ -198,8 +193,7 @@ func TestADeleteHasAReason(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			a := testAccount(t)
-			a.dcs = []string{"dc1", "dc2"}
+			a := testFederation(t)
 			a.tag("web", "aliases", "prod")
 			r := a.registrator()
 			run(t, r)
@@ -231,9 +225,7 @@ func TestADeleteHasAReason(t *testing.T) {
 func TestTooManyDeletesAreNone(t *testing.T) {
 	t.Parallel()
 	a := testAccount(t)
-	for i := range 10 {
-		a.tag(fmt.Sprintf("f%d", i))
-	}
+	a.tagMany(10)
 	run(t, a.registrator())
 	before := a.state()
 	for i := range 6 {
@@ -614,8 +606,7 @@ func TestADocumentThatIsTooLargeIsAnError(t *testing.T) {
 // The datacenter of a registrator, and of a function.
 func TestDatacenters(t *testing.T) {
 	t.Parallel()
-	a := testAccount(t)
-	a.dcs = []string{"dc1", "dc2"}
+	a := testFederation(t)
 	a.tag("local")
 	a.tag("same", "datacenter", "dc1")
 	a.tag("remote", "datacenter", "dc2")
@@ -720,9 +711,7 @@ func TestTheRotationSeesADocumentThatIsGone(t *testing.T) {
 	t.Parallel()
 	a := testAccount(t)
 	a.pageSize = 2
-	for i := range 5 {
-		a.tag(fmt.Sprintf("f%d", i))
-	}
+	a.tagMany(5)
 	r := a.registrator()
 	run(t, r)
 	a.pass(10 * time.Minute)
@@ -747,9 +736,7 @@ func TestARunStopsBeforeItsDeadline(t *testing.T) {
 func testDeadline(t *testing.T) {
 	t.Helper()
 	a := testAccount(t)
-	for i := range 30 {
-		a.tag(fmt.Sprintf("f%02d", i))
-	}
+	a.tagMany(30)
 	r := a.registrator(func(c *Config) { c.PutsPerSecond, c.Concurrency = 20, 2 })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -770,9 +757,7 @@ func TestNothingIsBegunInTheLastMoments(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := testAccount(t)
-		for i := range 100 {
-			a.tag(fmt.Sprintf("f%02d", i))
-		}
+		a.tagMany(100)
 		slow := 2 * time.Second
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -795,8 +780,7 @@ func TestNothingIsBegunInTheLastMoments(t *testing.T) {
 // A service that cannot be registered where it has moved to stays where it was.
 func TestAServiceThatCannotMoveStays(t *testing.T) {
 	t.Parallel()
-	a := testAccount(t)
-	a.dcs = []string{"dc1", "dc2"}
+	a := testFederation(t)
 	a.tag("web")
 	r := a.registrator()
 	run(t, r)
@@ -841,12 +825,7 @@ func TestAnUnfinishedDeleteIsFinishedByTheNextProcess(t *testing.T) {
 	a.tag("web")
 	run(t, a.registrator())
 	delete(a.functions, "web")
-	a.fault = func(op, _ string) (error, error) {
-		if op == "Delete" {
-			return errInjected, nil
-		}
-		return nil, nil
-	}
+	a.fail("Delete", "")
 	if _, err := runAny(t, a.registrator()); err == nil {
 		t.Error("nobody was told")
 	}
@@ -989,8 +968,7 @@ func TestATokenThatMayNotSeePeeringsRegistersFunctionsAllTheSame(t *testing.T) {
 // A federation has one service-defaults entry of a name for all datacenters: what is ours in one must not look left behind in another.
 func TestAFunctionInOneDatacenterKeepsItsEntryWhileAnotherIsLookedAt(t *testing.T) {
 	t.Parallel()
-	a := testAccount(t)
-	a.dcs = []string{"dc1", "dc2"}
+	a := testFederation(t)
 	a.tag("checkout")
 	a.tag("reports", "datacenter", "dc2")
 	r := a.registrator()

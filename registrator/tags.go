@@ -23,14 +23,14 @@ const (
 // ServiceTag is the catalog tag of every service that a registrator, the predecessor included, has registered.
 const ServiceTag = "managed-by-lambda-registrator"
 
-// TagError is a user's mistake in a tag.
-type TagError struct {
+// tagError is a user's mistake in a tag.
+type tagError struct {
 	Tag, Value string
 	Want       string // what is accepted
 }
 
 // Error names the tag, its value and what is accepted.
-func (e *TagError) Error() string {
+func (e *tagError) Error() string {
 	return fmt.Sprintf("tag %s is %q: want %s", e.Tag, e.Value, e.Want)
 }
 
@@ -48,7 +48,7 @@ func boolTag(f Function, name string) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	return false, &TagError{name, value, "true or false"}
+	return false, &tagError{name, value, "true or false"}
 }
 
 func modeTag(f Function) (asynchronous bool, err error) {
@@ -58,7 +58,7 @@ func modeTag(f Function) (asynchronous bool, err error) {
 	case "asynchronous":
 		return true, nil
 	default:
-		return false, &TagError{TagMode, value, "SYNCHRONOUS or ASYNCHRONOUS"}
+		return false, &tagError{TagMode, value, "SYNCHRONOUS or ASYNCHRONOUS"}
 	}
 }
 
@@ -71,7 +71,7 @@ func aliasesTag(f Function) ([]string, error) {
 	for alias := range strings.SplitSeq(value, "+") {
 		alias = strings.TrimSpace(alias)
 		if !aliasPattern.MatchString(alias) || versionPattern.MatchString(alias) {
-			return nil, &TagError{TagAliases, value, `names of aliases with "+" between them: letters, digits, "-" or "_", not digits only`}
+			return nil, &tagError{TagAliases, value, `names of aliases with "+" between them: letters, digits, "-" or "_", not digits only`}
 		}
 		if !slices.Contains(aliases, alias) {
 			aliases = append(aliases, alias)
@@ -85,7 +85,7 @@ func onlyDefault(tag, value string) error {
 	if value == "" || value == "default" {
 		return nil
 	}
-	return &TagError{tag, value, `no such tag, or "default": the registrator is not set up for Consul Enterprise`}
+	return &tagError{tag, value, `no such tag, or "default": the registrator is not set up for Consul Enterprise`}
 }
 
 func partitionList(partitions []string) string {

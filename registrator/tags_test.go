@@ -78,7 +78,7 @@ func FuzzTags(f *testing.F) {
 		p.enterprise, p.partitions = true, []string{"", "apps"}
 		fn := function(t, testOwner, "f", tags)
 		w := p.wish(fn)
-		var tag *TagError
+		var tag *tagError
 		switch {
 		case w.err != nil:
 			if len(w.records) != 0 {

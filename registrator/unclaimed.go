@@ -5,25 +5,30 @@ package registrator
 // keep plans for a service of ours that is in scope and that no function is known to ask for, or that stands in conflict: a delete
 // where there is a reason for one, else that its leaf stays alive.
 func (p *planner) keep(h holding) {
-	k, name := h.Key, h.function.Name()
+	name := h.function.Name()
 	switch {
-	case p.planned[k.fold()]:
-		return
+	case p.planned[h.Key.fold()]:
 	case h.function.IsZero():
-		p.warn(k.String(), "its meta does not name its function: it is kept as it is")
-	case p.released(k, name) && !p.waits(name, h.alias):
-		c := h.change(Delete)
-		c.urgency, c.Reason = urgentDelete, p.wishes[name].because(k, h.alias)
-		e, _, _ := p.hold(k)
-		c.entry, c.without = p.entryWithout(k, h.adopted)
-		if path := p.documentOf(h); path != "" {
-			c.document = &documentChange{path: path, remove: true}
-		}
-		c.Diff = differences(state{e, h.Instance, h.stored}, c)
-		p.add(c)
-		return
+		p.warn(h.Key.String(), "its meta does not name its function: it is kept as it is")
+		p.alive(h)
+	case p.released(h.Key, name) && !p.waits(name, h.alias):
+		p.delete(h)
+	default:
+		p.alive(h)
 	}
-	p.alive(h)
+}
+
+// delete plans to take out a service of ours with all that belongs to it.
+func (p *planner) delete(h holding) {
+	s := p.standing(h.Key)
+	c := h.change(Delete)
+	c.urgency, c.Reason = urgentDelete, p.wishes[h.function.Name()].because(h.Key, h.alias)
+	c.entry, c.without = p.entryWithout(h.Key, s)
+	if path := p.documentOf(h); path != "" {
+		c.document = &documentChange{path: path, remove: true}
+	}
+	c.Diff = differences(s, c)
+	p.add(c)
 }
 
 // alive plans for the leaf of a service of ours, and for nothing else of it. One of the predecessor has no note of its document, so it
@@ -37,15 +42,15 @@ func (p *planner) alive(h holding) {
 	if c.document, c.Reason, c.urgency = p.documentChange(h.Key, path, h.stored); c.document == nil {
 		return
 	}
-	e, whose, _ := p.hold(h.Key)
+	s := p.standing(h.Key)
 	if h.adopted {
 		i := h.Instance
 		i.Meta = Record{Key: h.Key, Function: h.function, Alias: h.alias}.meta(stored{})
 		c.Kind, c.Reason, c.instance, c.differs = Update, "taken over from the predecessor; "+c.Reason, &i, true
 		d := p.entries[h.Key.fold()]
-		c.entry = &Defaults{Key: h.Key, Raw: e.mark(p.owner, e.made(whose, true)), Index: d.Index}
+		c.entry = &Defaults{Key: h.Key, Raw: s.entry.mark(p.owner, s.made()), Index: d.Index}
 	}
-	c.Diff = differences(state{e, h.Instance, h.stored}, c)
+	c.Diff = differences(s, c)
 	p.add(c)
 }
 
@@ -69,17 +74,16 @@ func (p *planner) documentOf(h holding) string {
 	return path
 }
 
-// entryWithout returns what is left of a service-defaults entry without our part, and whether it is to go; nil if nothing in it is
+// entryWithout returns what is left of k's service-defaults entry without our part, and whether it is to go; nil if nothing in it is
 // ours.
-func (p *planner) entryWithout(k Key, adopted bool) (*Defaults, bool) {
-	e, whose, _ := p.hold(k)
-	if whose != holdOurs && whose != holdLegacy || p.wantedElsewhere(k) {
+func (p *planner) entryWithout(k Key, s standing) (entry *Defaults, without bool) {
+	if s.whose != holdOurs && s.whose != holdLegacy || p.wantedElsewhere(k) {
 		return nil, false
 	}
-	if function, _ := e.arn(); p.wishes[function.Name()].shared {
+	if function, _ := s.entry.arn(); p.wishes[function.Name()].shared {
 		return nil, false
 	}
-	rest, empty := e.unmerge(e.made(whose, adopted))
+	rest, empty := s.entry.unmerge(s.made())
 	d := p.entries[k.fold()]
 	return &Defaults{Key: k, Raw: rest, Index: d.Index}, empty
 }

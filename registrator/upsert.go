@@ -8,81 +8,89 @@ import (
 	"strings"
 )
 
-// upsert plans what r needs.
+// upsert plans what the service that r asks for needs, unless something stands in its way.
 func (p *planner) upsert(r Record) {
 	if p.unread[r.realm()] != nil {
-		return
+		return // that is a failure already
 	}
-	h, held := p.held[r.Key.fold()]
 	if err := p.unasked[r.Key.fold()]; err != nil {
 		p.fail(r.Key.String(), "it could not be asked whether somebody else has that name: "+err.Error())
 		return
 	}
-	if !held && p.movedNode(r.Key) {
+	s := p.standing(r.Key)
+	if !s.held && p.onRenamedNode(r.Key) {
 		return
 	}
-	entry, whose, err := p.hold(r.Key)
-	if conflict := p.conflict(r, held, entry, whose); conflict != "" || err != nil {
-		if err != nil {
-			conflict = "its service-defaults entry " + err.Error()
-		}
+	if conflict := p.conflict(r, s); conflict != "" {
 		p.warn(r.Key.String(), "not registered: "+conflict)
 		return
 	}
 	if r.Datacenter != "" && p.place.prefix != "" && r.Alias == "" {
-		p.warn(r.Key.String(), "no credential document: only Consul in "+r.Datacenter+" can issue its leaf; it can be called from the mesh, and cannot call")
+		p.warn(r.Key.String(), "no credential document: only Consul in "+r.Datacenter+
+			" can issue its leaf; it can be called from the mesh, and cannot call")
 	}
-	c := Change{Kind: Update, Name: r.Key.String(), Function: r.ARN(), key: r.Key, by: r.Function.Name(), urgency: urgentRepair, stored: h.stored}
-	var reasons []string
-	if !held {
+	if c, needed := p.upsertChange(r, s); needed {
+		p.add(c)
+	}
+}
+
+// upsertChange returns the change that makes what there is of a service equal to r, if one is needed.
+func (p *planner) upsertChange(r Record, s standing) (c Change, needed bool) {
+	c = Change{
+		Kind: Update, Name: r.Key.String(), Function: r.ARN(), urgency: urgentRepair,
+		key: r.Key, by: r.Function.Name(), stored: s.stored,
+	}
+	if !s.held {
 		c.Kind, c.urgency = Create, urgentCreate
-		reasons = append(reasons, "the tags of function "+r.Function.Name()+" ask for it")
-	} else if h.adopted {
-		reasons = append(reasons, "taken over from the predecessor")
-	}
-	c.entry = p.entryChange(r, entry, whose, h.adopted)
-	if c.entry != nil && held && !h.adopted {
-		reasons = append(reasons, "its service-defaults differ")
 	}
 	if r.Document == "" {
 		c.stored = stored{}
 	}
-	want := Instance{Key: r.Key, ID: r.Service.Name(), Tags: []string{ServiceTag}, Meta: r.meta(c.stored)}
-	if held {
-		want.ID, want.Index = h.ID, h.Index
+	var differs []string
+	if c.entry = p.entryChange(r, s); c.entry != nil {
+		differs = append(differs, "its service-defaults differ")
 	}
-	if !held || !slices.Equal(h.Tags, want.Tags) || !maps.Equal(h.Meta, want.Meta) {
+	want := s.instanceFor(r, c.stored)
+	if c.instance = &want; !s.held || !slices.Equal(s.Tags, want.Tags) || !maps.Equal(s.Meta, want.Meta) {
 		c.differs = true
-		if held && !h.adopted {
-			reasons = append(reasons, "its catalog entry differs")
-		}
+		differs = append(differs, "its catalog entry differs")
 	}
+	documentOnly := false
 	if r.Document != "" {
 		if change, why, u := p.documentChange(r.Key, r.Document, c.stored); change != nil {
-			c.document = change
-			c.urgency = min(c.urgency, u)
-			if held && !h.adopted {
-				reasons = append(reasons, why)
-				if len(reasons) == 1 {
-					c.Kind, c.urgency = Renew, u
-				}
+			documentOnly = s.held && !s.adopted && len(differs) == 0
+			differs = append(differs, why)
+			if c.document, c.urgency = change, min(c.urgency, u); documentOnly {
+				c.Kind, c.urgency = Renew, u
 			}
 		}
 	}
-	if !c.differs && c.entry == nil && c.document == nil {
-		return
+	switch {
+	case !s.held:
+		c.Reason = "the tags of function " + r.Function.Name() + " ask for it"
+	case s.adopted:
+		c.Reason = "taken over from the predecessor"
+	default:
+		c.Reason = strings.Join(differs, "; ")
 	}
-	c.instance = &want
-	c.Reason = strings.Join(reasons, "; ")
-	c.Diff = differences(state{entry, h.Instance, h.stored}, c)
-	p.add(c)
+	c.Diff = differences(s, c)
+	return c, len(differs) > 0
+}
+
+// instanceFor returns the instance that r asks for, in the place of the one that there is.
+func (s standing) instanceFor(r Record, document stored) Instance {
+	i := Instance{Key: r.Key, ID: r.Service.Name(), Tags: []string{ServiceTag}, Meta: r.meta(document)}
+	if s.held {
+		i.ID, i.Index = s.ID, s.Index
+	}
+	return i
 }
 
 // entryChange returns the service-defaults entry that r needs, nil if it is there.
-func (p *planner) entryChange(r Record, e entry, whose hold, adopted bool) *Defaults {
+func (p *planner) entryChange(r Record, s standing) *Defaults {
 	d := p.entries[r.Key.fold()]
-	raw := e.merge(r, e.made(whose, adopted))
-	if whose != holdNone && sameJSON(raw, d.Raw) {
+	raw := s.entry.merge(r, s.made())
+	if s.whose != holdNone && sameJSON(raw, d.Raw) {
 		return nil
 	}
 	return &Defaults{Key: r.Key, Raw: raw, Index: d.Index}

@@ -3,6 +3,7 @@
 package registrator
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,54 +33,64 @@ func (p placement) wish(f Function) wish {
 		}
 		return wish{why: "it has no tag " + TagEnabled}
 	}
-	datacenter := f.tag(TagDatacenter)
-	if datacenter == "" {
-		datacenter = p.datacenter
-	}
+	datacenter := cmp.Or(f.tag(TagDatacenter), p.datacenter)
 	switch {
 	case datacenter == "":
 		datacenter = p.local()
 	case p.datacenter != "" && datacenter != p.datacenter:
 		return wish{why: "it moved to datacenter " + datacenter, moved: true, shared: slices.Contains(p.datacenters, datacenter)}
 	case !slices.Contains(p.datacenters, datacenter):
-		return wish{err: &TagError{TagDatacenter, datacenter, "one of Consul's: " + strings.Join(p.datacenters, ", ")}}
+		return wish{err: &tagError{TagDatacenter, datacenter, "one of Consul's: " + strings.Join(p.datacenters, ", ")}}
 	}
 	records, err := p.records(f, p.key(datacenter))
 	return wish{records: records, err: err}
 }
 
-func (p placement) records(f Function, datacenter string) ([]Record, error) {
-	passthrough, err := boolTag(f, TagPassthrough)
-	if err != nil {
-		return nil, err
+// options are what the other tags of an enabled function say.
+type options struct {
+	passthrough, asynchronous bool
+	aliases                   []string
+	namespace, partition      string
+}
+
+func (p placement) options(f Function) (o options, err error) {
+	if o.passthrough, err = boolTag(f, TagPassthrough); err != nil {
+		return options{}, err
 	}
-	asynchronous, err := modeTag(f)
-	if err != nil {
-		return nil, err
+	if o.asynchronous, err = modeTag(f); err != nil {
+		return options{}, err
 	}
-	aliases, err := aliasesTag(f)
-	if err != nil {
-		return nil, err
+	if o.aliases, err = aliasesTag(f); err != nil {
+		return options{}, err
 	}
-	namespace, partition := f.tag(TagNamespace), f.tag(TagPartition)
+	o.namespace, o.partition = f.tag(TagNamespace), f.tag(TagPartition)
 	if !p.enterprise {
-		if err := onlyDefault(TagNamespace, namespace); err != nil {
-			return nil, err
+		if err := onlyDefault(TagNamespace, o.namespace); err != nil {
+			return options{}, err
 		}
-		if err := onlyDefault(TagPartition, partition); err != nil {
-			return nil, err
+		if err := onlyDefault(TagPartition, o.partition); err != nil {
+			return options{}, err
 		}
 	}
-	if !slices.Contains(p.partitions, unlessDefault(partition)) {
-		return nil, &TagError{TagPartition, partition, "one that the registrator keeps: " + partitionList(p.partitions)}
+	if !slices.Contains(p.partitions, unlessDefault(o.partition)) {
+		return options{}, &tagError{TagPartition, o.partition, "one that the registrator keeps: " + partitionList(p.partitions)}
+	}
+	return o, nil
+}
+
+// records returns the records of f, the function's own first, in a datacenter as a Key spells it.
+func (p placement) records(f Function, datacenter string) ([]Record, error) {
+	o, err := p.options(f)
+	if err != nil {
+		return nil, err
 	}
 	var records []Record
-	for _, alias := range append([]string{""}, aliases...) {
+	for _, alias := range append([]string{""}, o.aliases...) {
 		name := f.ARN.Name()
 		if alias != "" {
 			name += "-" + alias
 		}
-		s, err := mesh.NewService(name, namespace, partition)
+		s, err := mesh.NewService(name, o.namespace, o.partition)
 		if err != nil {
 			return nil, err
 		}
@@ -87,8 +98,8 @@ func (p placement) records(f Function, datacenter string) ([]Record, error) {
 			Key:          Key{Datacenter: datacenter, Service: s},
 			Function:     f.ARN,
 			Alias:        alias,
-			Passthrough:  passthrough,
-			Asynchronous: asynchronous,
+			Passthrough:  o.passthrough,
+			Asynchronous: o.asynchronous,
 		}
 		if alias == "" && datacenter == "" && p.prefix != "" {
 			if r.Document, err = s.ParameterPath(p.prefix); err != nil {

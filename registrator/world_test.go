@@ -101,6 +101,14 @@ func testAccount(t testing.TB) *account {
 	return newAccount(newWorld(t, 0), testOwner)
 }
 
+// testFederation is one in a world of two datacenters.
+func testFederation(t testing.TB) *account {
+	t.Helper()
+	a := testAccount(t)
+	a.dcs = []string{"dc1", "dc2"}
+	return a
+}
+
 func (a *account) config() Config {
 	return Config{
 		Owner: a.owner, Node: testNode, DataPrefix: testPrefix, PutsPerSecond: -1, Concurrency: 4,
@@ -132,6 +140,13 @@ func (a *account) tag(name string, pairs ...string) {
 	a.functions[name] = tags
 }
 
+// tagMany tags n functions, f0 and so on.
+func (a *account) tagMany(n int) {
+	for i := range n {
+		a.tag(fmt.Sprint("f", i))
+	}
+}
+
 func (w *world) time() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -157,6 +172,20 @@ func (w *world) begin(ctx context.Context, op, detail string) (after, before err
 		before, after = w.fault(op, detail)
 	}
 	return after, before
+}
+
+// fail makes each call of an operation fail of which the detail holds the text.
+func (w *world) fail(op, detail string) { w.failWith(errInjected, op, detail) }
+
+func (w *world) failWith(err error, op, detail string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fault = func(gotOp, gotDetail string) (before, after error) {
+		if gotOp == op && strings.Contains(gotDetail, detail) {
+			return err, nil
+		}
+		return nil, nil
+	}
 }
 
 func (w *world) count(ops ...string) int {

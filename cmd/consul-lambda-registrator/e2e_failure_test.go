@@ -5,7 +5,6 @@
 package main_test
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -172,13 +171,6 @@ func TestSomebodyElsesServiceDefaultsAreNotTouched(t *testing.T) {
 	if now := a.Consul.Entry("web") + a.Consul.Entry("api"); now != entries {
 		t.Errorf("before %s, now %s", entries, now)
 	}
-}
-
-// with returns the variables that switch the rates off, and others.
-func with(more env) env {
-	all := maps.Clone(unlimited)
-	maps.Copy(all, more)
-	return all
 }
 
 // G11: without tag:GetResources every function is read, with a cursor that goes on in the next run.

@@ -5,7 +5,6 @@
 package main_test
 
 import (
-	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -50,9 +49,7 @@ func (a *account) metrics(runs int, is func(line string) bool) (lines []emftest.
 // dimension.
 func TestARunsMetricsSayWhatItAnswers(t *testing.T) {
 	t.Parallel()
-	variables := maps.Clone(unlimited)
-	variables["CONSUL_LAMBDA_METRICS"] = "emf"
-	a := newAccount(t, lab.ControlConfig{Env: variables, Quiet: true, Timeout: 10 * time.Second})
+	a := newAccount(t, lab.ControlConfig{Env: with(env{"CONSUL_LAMBDA_METRICS": "emf"}), Quiet: true, Timeout: 10 * time.Second})
 	a.addFunctions(3, 2)
 	r := a.run()
 	a.run()
@@ -83,9 +80,7 @@ func TestARunsMetricsSayWhatItAnswers(t *testing.T) {
 // A run that could not see everything did nothing (G2): it is no full run, whatever the alarm waits for.
 func TestARunThatCouldNotLookIsNoFullRun(t *testing.T) {
 	t.Parallel()
-	variables := maps.Clone(unlimited)
-	variables["CONSUL_LAMBDA_METRICS"] = "emf"
-	a := newAccount(t, lab.ControlConfig{Env: variables, Quiet: true, Timeout: 10 * time.Second})
+	a := newAccount(t, lab.ControlConfig{Env: with(env{"CONSUL_LAMBDA_METRICS": "emf"}), Quiet: true, Timeout: 10 * time.Second})
 	a.addFunctions(1, 1)
 	a.run()
 	a.AWS.FailAll("GetResources", controlsim.Truncate())

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -56,6 +57,13 @@ type env map[string]string
 var unlimited = env{
 	"CONSUL_LAMBDA_RATE_LAMBDA": "0", "CONSUL_LAMBDA_RATE_GET_FUNCTION": "0", "CONSUL_LAMBDA_RATE_TAGGING": "0",
 	"CONSUL_LAMBDA_RATE_SSM_PUT": "0", "CONSUL_LAMBDA_RATE_CONSUL": "0",
+}
+
+// with returns the variables that switch the rates off, and others.
+func with(more env) env {
+	all := maps.Clone(unlimited)
+	maps.Copy(all, more)
+	return all
 }
 
 // newAccount makes one that ends with the test, and then looks for secrets in the registrator's log. Rates are off unless cfg has

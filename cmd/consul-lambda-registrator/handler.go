@@ -64,7 +64,7 @@ func (h *handler) handle(ctx context.Context, event json.RawMessage) (registrato
 	began := time.Now()
 	result, err := r.Run(ctx, scope)
 	dry := scope.DryRun || h.settings.Policy == registrator.DryRun
-	h.measure(finished{scope, dry, began, time.Since(began), result, err})
+	h.measure(finished{scope: scope, dry: dry, began: began, took: time.Since(began), result: result, err: err})
 	return result, err
 }
 

@@ -50,7 +50,8 @@ type Parts struct {
 // secrets are what a Consul client is made with. They are not for logs.
 type secrets struct{ token, caCert string }
 
-// New makes the parts. It calls no API; the credentials may be fetched.
+// New makes the parts; who calls it calls Close. It calls no API but, for a profile or single sign-on, that of the credentials. The
+// error is about these, or about what they and the environment say of Parameter Store.
 func New(ctx context.Context, cfg Config) (*Parts, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -71,12 +72,8 @@ func New(ctx context.Context, cfg Config) (*Parts, error) {
 		Log:      cfg.Log,
 	})}
 	if s.DataPrefix != "" {
-		tier, err := paramstore.ParseTier(s.DataTier)
-		if err != nil {
-			return nil, err
-		}
 		p.documents = documents.New(documents.Config{
-			Store: store, Writer: paramstore.WriterConfig{Tier: tier, KeyID: s.KMSKeyID}, Prefix: s.DataPrefix,
+			Store: store, Writer: paramstore.WriterConfig{Tier: s.DataTier, KeyID: s.KMSKeyID}, Prefix: s.DataPrefix,
 		})
 	}
 	return p, nil
@@ -102,7 +99,8 @@ func environment(ctx context.Context, cfg aws.Config) (func(string) string, erro
 }
 
 // Registrator returns the registrator. It reads the token and the CA certificate from Parameter Store each time, where they are kept
-// there: they may be rotated while the process lives. The registrator is the same one, with what it remembers, unless they were.
+// there: they may be rotated while the process lives. The registrator is the same one, with what it remembers, unless they were. The
+// error names the variable of what could not be read; a registrator that was returned before is still good.
 func (p *Parts) Registrator(ctx context.Context) (*registrator.Registrator, error) {
 	now, err := p.readSecrets(ctx)
 	if err != nil {
@@ -162,7 +160,7 @@ func (p *Parts) readSecrets(ctx context.Context) (now secrets, err error) {
 	return now, err
 }
 
-// WhoAmI asks AWS whose credentials the configuration has.
+// WhoAmI asks AWS whose credentials the configuration has: with its region, the Owner for New where no ARN was invoked.
 func WhoAmI(ctx context.Context, cfg aws.Config) (registrator.Owner, error) {
 	return lambdaapi.New(lambdaapi.Config{AWS: cfg}).WhoAmI(ctx)
 }
@@ -173,7 +171,7 @@ func (p *Parts) closeConsul() {
 	}
 }
 
-// Close drops idle connections.
+// Close drops idle connections. What Registrator has returned is not to be used any more.
 func (p *Parts) Close() {
 	p.closeConsul()
 	p.store.Close()

@@ -10,7 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/consul/api"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulsim"
 	"github.com/consul-lambda/consul-lambda/mesh"
@@ -109,17 +112,35 @@ func TestBusyAnswersAreTriedAgain(t *testing.T) {
 			if _, err := open(t, srv.Addr(), Config{}).Leaf(t.Context(), service(t, "fn")); err != nil || srv.Count(consulsim.OpLeaf) != 2 {
 				t.Errorf("%d calls, %v", srv.Count(consulsim.OpLeaf), err)
 			}
-			srv.FailAll(consulsim.OpLeaf, fault)
-			// The second try is made after 125 to 250 ms, a third would be after 375 at the earliest.
-			ctx, cancel := context.WithTimeout(t.Context(), 350*time.Millisecond)
-			defer cancel()
-			_, err := open(t, srv.Addr(), Config{}).Leaf(ctx, service(t, "fn"))
-			checkError(t, err, nil, fmt.Sprintf("tried %d times", srv.Count(consulsim.OpLeaf)-2))
-			if ctx.Err() != nil {
-				t.Error("it waited for what would come too late")
-			}
 		})
 	}
+}
+
+// G9: a call ends after its last try, or when the next one would come too late, and says how many there were.
+func TestTriesAreBoundedAndCounted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, tries := open(t, "127.0.0.1:0", Config{}), 0
+		busy := func(context.Context) error {
+			tries++
+			return api.StatusError{Code: http.StatusTooManyRequests, Body: "rate limited"}
+		}
+		start := time.Now()
+		err := c.do(t.Context(), operation{name: "asking"}, busy)
+		// Five pauses of up to 0.25, 0.5, 1, 2 and 4 s, and at least half of each.
+		if took := time.Since(start); tries != maxTries || took < 3875*time.Millisecond || took > 7750*time.Millisecond {
+			t.Errorf("%d tries in %v", tries, took)
+		}
+		checkError(t, err, nil, "tried 6 times", "rate limited")
+		ctx, cancel := context.WithTimeout(t.Context(), 350*time.Millisecond)
+		defer cancel()
+		tries = 0
+		err = c.do(ctx, operation{name: "asking"}, busy)
+		checkError(t, err, nil, "tried 2 times", "rate limited")
+		if ctx.Err() != nil || tries != 2 {
+			t.Errorf("%d tries, context %v: the third would be after 375 ms at the earliest", tries, ctx.Err())
+		}
+	})
 }
 
 func TestOtherFailuresAreNotTriedAgain(t *testing.T) {

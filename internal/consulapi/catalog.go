@@ -130,12 +130,12 @@ func (c *Client) PutNode(ctx context.Context, r registrator.Realm, n registrator
 
 // PutService registers an instance on an existing node.
 func (c *Client) PutService(ctx context.Context, node string, i registrator.Instance) error {
-	return c.service(ctx, "registering service", api.ServiceCAS, node, i)
+	return c.service(ctx, node, serviceChange{"registering service", api.ServiceCAS, i})
 }
 
 // DeleteService takes an instance out. One that is gone is no error.
 func (c *Client) DeleteService(ctx context.Context, node string, i registrator.Instance) error {
-	err := c.service(ctx, "deregistering service", api.ServiceDeleteCAS, node, i)
+	err := c.service(ctx, node, serviceChange{"deregistering service", api.ServiceDeleteCAS, i})
 	if !errors.Is(err, registrator.ErrConflict) {
 		return err
 	}
@@ -152,7 +152,14 @@ func (c *Client) DeleteService(ctx context.Context, node string, i registrator.I
 	return nil
 }
 
-func (c *Client) service(ctx context.Context, what string, verb api.ServiceOp, node string, i registrator.Instance) error {
+// serviceChange is what is done to an instance.
+type serviceChange struct {
+	what string // for errors
+	verb api.ServiceOp
+	registrator.Instance
+}
+
+func (c *Client) service(ctx context.Context, node string, i serviceChange) error {
 	service := api.AgentService{
 		ID:          i.ID,
 		Service:     i.Service.Name(),
@@ -165,9 +172,9 @@ func (c *Client) service(ctx context.Context, what string, verb api.ServiceOp, n
 		service.Namespace, service.Partition = i.Service.Namespace(), i.Service.Partition()
 	}
 	return c.txn(ctx, txn{
-		op:    operation{name: what, on: i.ID, rule: serviceRule(i.Service.Name(), "write")},
+		op:    operation{name: i.what, on: i.ID, rule: serviceRule(i.Service.Name(), "write")},
 		scope: scope{i.Datacenter, i.Service.Partition(), ""},
-		ops:   api.TxnOps{{Service: &api.ServiceTxnOp{Verb: verb, Node: node, Service: service}}},
+		ops:   api.TxnOps{{Service: &api.ServiceTxnOp{Verb: i.verb, Node: node, Service: service}}},
 	})
 }
 

@@ -7,8 +7,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math"
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/hashicorp/consul/api"
 	"golang.org/x/time/rate"
 
+	"github.com/consul-lambda/consul-lambda/internal/apicall"
 	"github.com/consul-lambda/consul-lambda/mesh"
 	"github.com/consul-lambda/consul-lambda/registrator"
 )
@@ -111,7 +110,7 @@ func New(cfg Config) (*Client, error) {
 		api:        client,
 		transport:  transport,
 		enterprise: cfg.Enterprise,
-		leafs:      limiter(cmp.Or(cfg.LeafRate, defaultLeafRate)),
+		leafs:      apicall.PerSecond(cmp.Or(cfg.LeafRate, defaultLeafRate)),
 		timeout:    cmp.Or(cfg.Timeout, defaultTimeout),
 		log:        cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
 		nodes:      make(map[nodeKey]*api.Node),
@@ -121,14 +120,6 @@ func New(cfg Config) (*Client, error) {
 
 // Close drops the idle connections. The Client can still be used.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
-
-// limiter admits a second's worth at once. Nil: no limit.
-func limiter(perSecond float64) *rate.Limiter {
-	if perSecond < 0 {
-		return nil
-	}
-	return rate.NewLimiter(rate.Limit(perSecond), int(math.Ceil(perSecond)))
-}
 
 // scope is where a call looks. Partition and namespace are dropped unless this is Enterprise.
 type scope struct{ datacenter, partition, namespace string }
@@ -161,7 +152,7 @@ func (c *Client) write(ctx context.Context, s scope) *api.WriteOptions {
 
 // do makes a call, again while Consul says that it is too busy. The error is classified.
 func (c *Client) do(ctx context.Context, op operation, attempt func(context.Context) error) error {
-	backoff := firstBackoff
+	pause := apicall.Backoff{Next: firstBackoff, Most: maxBackoff}
 	for try := 1; ; try++ {
 		if err := op.wait(ctx); err != nil {
 			return fmt.Errorf("%s %s: %w", op.name, op.on, err)
@@ -170,10 +161,9 @@ func (c *Client) do(ctx context.Context, op operation, attempt func(context.Cont
 		if err == nil {
 			return nil
 		}
-		if try == maxTries || !isBusy(err) || !sleep(ctx, backoff) {
+		if try == maxTries || !isBusy(err) || !pause.Wait(ctx) {
 			return op.failed(ctx, try, err)
 		}
-		backoff = min(2*backoff, maxBackoff)
 	}
 }
 
@@ -187,20 +177,4 @@ func (c *Client) once(ctx context.Context, op operation, attempt func(context.Co
 		ctx = bounded
 	}
 	return attempt(ctx)
-}
-
-// sleep waits for between half and all of d. It returns false, at once, if the context would end before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	d = d/2 + rand.N(d/2+1)
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
-		return false
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

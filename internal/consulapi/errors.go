@@ -16,11 +16,9 @@ import (
 	"github.com/hashicorp/consul/api"
 	"golang.org/x/time/rate"
 
+	"github.com/consul-lambda/consul-lambda/internal/apicall"
 	"github.com/consul-lambda/consul-lambda/registrator"
 )
-
-// maxMessage bounds what is quoted of a message from outside.
-const maxMessage = 400
 
 // Parts of Consul's messages, where it gives nothing else to tell outcomes apart.
 const (
@@ -107,7 +105,7 @@ func (op operation) answered(status api.StatusError) error {
 	if status.Code == http.StatusConflict {
 		message = txnMessage(status.Body)
 	}
-	message = oneLine(message)
+	message = apicall.OneLine(message)
 	switch {
 	case status.Code == http.StatusForbidden, status.Code == http.StatusConflict && strings.Contains(message, deniedText):
 		return fmt.Errorf("%w: the token needs %s (%s)", registrator.ErrDenied, op.rule, message)
@@ -147,13 +145,4 @@ func isBusy(err error) bool {
 		return strings.Contains(status.Body, noLeaderText) || strings.Contains(status.Body, notReadyText)
 	}
 	return false
-}
-
-// oneLine keeps a message from elsewhere from breaking the log into lines, or filling it.
-func oneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > maxMessage {
-		s = strings.ToValidUTF8(s[:maxMessage], "") + "…"
-	}
-	return s
 }

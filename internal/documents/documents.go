@@ -6,9 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
+	"github.com/consul-lambda/consul-lambda/internal/apicall"
 	"github.com/consul-lambda/consul-lambda/internal/paramstore"
 	"github.com/consul-lambda/consul-lambda/registrator"
 )
@@ -23,7 +23,7 @@ type Config struct {
 }
 
 const (
-	// maxTries with backoffs of 1, 2, 4, 5 and 5 s, less a jitter, outlast other writers of the account.
+	// maxTries with pauses of up to 1, 2, 4, 5 and 5 s outlast other writers of the account.
 	maxTries     = 6
 	firstBackoff = time.Second
 	maxBackoff   = 5 * time.Second
@@ -76,34 +76,17 @@ func (d *Documents) Page(ctx context.Context, token string) (page []registrator.
 
 // retry makes a call again while it is throttled. The error of the last try says so if there were several.
 func retry(ctx context.Context, call func() error) error {
-	backoff := firstBackoff
+	pause := apicall.Backoff{Next: firstBackoff, Most: maxBackoff}
 	for try := 1; ; try++ {
 		err := call()
 		if err == nil {
 			return nil
 		}
-		if try == maxTries || !errors.Is(err, paramstore.ErrThrottled) || !sleep(ctx, backoff) {
+		if try == maxTries || !errors.Is(err, paramstore.ErrThrottled) || !pause.Wait(ctx) {
 			if try > 1 {
 				err = fmt.Errorf("tried %d times: %w", try, err)
 			}
 			return err
 		}
-		backoff = min(2*backoff, maxBackoff)
-	}
-}
-
-// sleep waits for between half and all of d. It returns false, at once, if the context would end before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	d = d/2 + rand.N(d/2+1)
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
-		return false
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -7,19 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/consul-lambda/consul-lambda/internal/apicall"
 	"github.com/consul-lambda/consul-lambda/registrator"
 )
 
-// ErrDenied means that the role lacks a permission. The error's text names it.
-var ErrDenied = errors.New("access denied")
-
-// maxMessage bounds what is quoted of a message from outside.
-const maxMessage = 400
+// errDenied means that the role lacks a permission. The error's text names it.
+var errDenied = errors.New("access denied")
 
 // failed says what a call was about and how often it was tried. Of the SDK's errors only codes, messages, network errors and the
 // context's end are kept: an error of decoding may quote the body, which has the function's environment variables.
@@ -33,7 +30,7 @@ func failed(c call, err error) error {
 	case c.op == "GetFunction" && errors.As(err, &missing):
 		return fmt.Errorf("%s %s: %w", c.op, c.about, registrator.ErrNoFunction)
 	case denied(err):
-		return fmt.Errorf("%s %s%s: %w: allow the role %s (%w)", c.op, c.about, tries, ErrDenied, c.permission, cause(err))
+		return fmt.Errorf("%s %s%s: %w: allow the role %s (%w)", c.op, c.about, tries, errDenied, c.permission, cause(err))
 	}
 	return fmt.Errorf("%s %s%s: %w", c.op, c.about, tries, cause(err))
 }
@@ -53,7 +50,7 @@ func cause(err error) error {
 	)
 	switch {
 	case errors.As(err, &api):
-		return errors.New(oneLine(api.ErrorCode() + ": " + api.ErrorMessage()))
+		return errors.New(apicall.OneLine(api.ErrorCode() + ": " + api.ErrorMessage()))
 	case errors.Is(err, context.DeadlineExceeded):
 		return context.DeadlineExceeded
 	case errors.Is(err, context.Canceled) || errors.As(err, &canceled):
@@ -63,14 +60,5 @@ func cause(err error) error {
 	case errors.As(err, &network):
 		return network.Err
 	}
-	return errors.New(oneLine(err.Error()))
-}
-
-// oneLine keeps a message from elsewhere from breaking the log into lines, or filling it.
-func oneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > maxMessage {
-		s = strings.ToValidUTF8(s[:maxMessage], "") + "…"
-	}
-	return s
+	return errors.New(apicall.OneLine(err.Error()))
 }

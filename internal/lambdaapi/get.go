@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 
+	"github.com/consul-lambda/consul-lambda/internal/apicall"
 	"github.com/consul-lambda/consul-lambda/registrator"
 )
 
@@ -25,7 +26,7 @@ func (a *Client) Get(ctx context.Context, name string) (registrator.Function, er
 		// The call succeeds without its tags: the function would look untagged, and be deregistered
 		// (docs.aws.amazon.com/lambda/latest/api/API_GetFunction.html).
 		return registrator.Function{}, fmt.Errorf("GetFunction %s: its tags are not shown: %w: allow the role lambda:ListTags on %s (%s)",
-			name, ErrDenied, name, oneLine(aws.ToString(e.ErrorCode)+": "+aws.ToString(e.Message)))
+			name, errDenied, name, apicall.OneLine(aws.ToString(e.ErrorCode)+": "+aws.ToString(e.Message)))
 	}
 	if out.Configuration == nil {
 		return registrator.Function{}, fmt.Errorf("GetFunction %s: the answer has no configuration", name)

@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -35,15 +37,19 @@ func start(t testing.TB, cfg controlsim.Config) *controlsim.Server {
 	return srv
 }
 
-func open(t testing.TB, srv *controlsim.Server, cfg Config) *Client {
+func open(t testing.TB, srv *controlsim.Server, cfg Config, wrap ...func(*http.Transport) http.RoundTripper) *Client {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: parallel}
 	t.Cleanup(transport.CloseIdleConnections)
+	var through http.RoundTripper = transport
+	for _, w := range wrap {
+		through = w(transport)
+	}
 	cfg.AWS = aws.Config{
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(srv.URL()),
 		Credentials:  credentials.NewStaticCredentialsProvider("AKIDTEST", "none", ""),
-		HTTPClient:   &http.Client{Transport: transport},
+		HTTPClient:   &http.Client{Transport: through},
 	}
 	if cfg.Rates == (Rates{}) {
 		cfg.Rates = unlimited
@@ -166,8 +172,17 @@ func TestTheFallbackTakesHalfOfTheTimeAndGoesOnFromThere(t *testing.T) {
 	srv := start(t, controlsim.Config{})
 	fill(srv, 60)
 	srv.Deny("tag:GetResources")
-	srv.SetLatency("GetFunction", 100*time.Millisecond) // four rounds of them make a page
-	c := open(t, srv, Config{})
+	synctest.Test(t, func(t *testing.T) { testFallback(t, srv) })
+}
+
+// testFallback runs in virtual time, which stands still while a connection is open: the server's latency is in the transport, and each
+// request has a connection of its own.
+func testFallback(t *testing.T, srv *controlsim.Server) {
+	t.Helper()
+	c := open(t, srv, Config{}, func(transport *http.Transport) http.RoundTripper {
+		transport.DisableKeepAlives = true
+		return slowFunctions{transport}
+	})
 	seen := make(map[string]bool)
 	cursor, looks := "", 0
 	for {
@@ -191,6 +206,21 @@ func TestTheFallbackTakesHalfOfTheTimeAndGoesOnFromThere(t *testing.T) {
 	if len(seen) != 120 || looks != 3 {
 		t.Errorf("%d functions in %d looks", len(seen), looks)
 	}
+}
+
+// slowFunctions takes 100 ms for each GetFunction: four rounds of them make a page.
+type slowFunctions struct{ http.RoundTripper }
+
+func (s slowFunctions) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := s.RoundTripper.RoundTrip(r)
+	if err != nil || !strings.Contains(r.URL.Path, "/functions/on-") && !strings.Contains(r.URL.Path, "/functions/plain-") {
+		return response, err
+	}
+	body, err := io.ReadAll(response.Body) // so that the connection ends
+	_ = response.Body.Close()
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	time.Sleep(100 * time.Millisecond)
+	return response, err
 }
 
 func TestTheFallbackBeginsAgainWhenItsCursorIsForgotten(t *testing.T) {
@@ -218,7 +248,7 @@ func TestTheFallbackFailsWhenAFunctionCannotBeRead(t *testing.T) {
 			srv.Deny("tag:GetResources")
 			spoil(srv)
 			l, err := open(t, srv, Config{}).List(t.Context(), "")
-			checkError(t, err, ErrDenied, "lambda:")
+			checkError(t, err, errDenied, "lambda:")
 			if len(l.Functions) != 0 {
 				t.Errorf("%d functions beside the error", len(l.Functions))
 			}
@@ -273,13 +303,13 @@ func TestTagsThatAreNotShownAreAnError(t *testing.T) {
 	srv.AddFunction("fn", map[string]string{registrator.TagEnabled: "true"})
 	srv.Deny("lambda:ListTags")
 	f, err := open(t, srv, Config{}).Get(t.Context(), "fn")
-	checkError(t, err, ErrDenied, "lambda:ListTags on fn")
+	checkError(t, err, errDenied, "lambda:ListTags on fn")
 	if f.Tags != nil {
 		t.Error("a function beside the error")
 	}
 	srv.Deny("lambda:GetFunction")
 	_, err = open(t, srv, Config{}).Get(t.Context(), "fn")
-	checkError(t, err, ErrDenied, "lambda:GetFunction on fn")
+	checkError(t, err, errDenied, "lambda:GetFunction on fn")
 }
 
 // G9: throttling is tried again within the context, and an error says how often.

@@ -29,13 +29,14 @@ const (
 
 // List gives all functions with the tag that enables, in a page for each 100 of them. Where the role may not use the tagging API it
 // looks at functions of any kind instead, 50 a page, from the cursor on, for at most half of the time until ctx's deadline, as what
-// is held already has to be renewed in the rest (G8, G9): at least one page, or an error. A cursor of a look that has been overtaken by a permitted tagging API is ignored.
+// is held already has to be renewed in the rest (G8, G9): at least one page, or an error. A cursor of a look that has been overtaken
+// by a permitted tagging API is ignored.
 func (a *Client) List(ctx context.Context, from string) (registrator.Listing, error) {
 	functions, err := a.listTagged(ctx)
 	switch {
 	case err == nil:
 		return registrator.Listing{Functions: functions}, nil
-	case !errors.Is(err, ErrDenied):
+	case !errors.Is(err, errDenied):
 		return registrator.Listing{}, err
 	}
 	a.sayDenied.Do(func() {

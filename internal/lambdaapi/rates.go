@@ -3,9 +3,9 @@
 package lambdaapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"golang.org/x/time/rate"
+
+	"github.com/consul-lambda/consul-lambda/internal/apicall"
 )
 
 // Rates are calls per second, retried ones included. Of each, zero means a third of what AWS allows an account in a region, so
@@ -33,15 +35,9 @@ const (
 	awsTagging     = 15
 )
 
-// limiter admits a second's worth at once. Nil: no limit.
+// limiter is for a rate as it was configured, of an API of which AWS allows that many calls a second. Nil: no limit.
 func limiter(configured, allowed float64) *rate.Limiter {
-	switch {
-	case configured < 0:
-		return nil
-	case configured == 0:
-		configured = allowed / 3
-	}
-	return rate.NewLimiter(rate.Limit(configured), int(math.Ceil(configured)))
+	return apicall.PerSecond(cmp.Or(configured, allowed/3))
 }
 
 const (

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/consul-lambda/consul-lambda/internal/paramstore"
 	"github.com/consul-lambda/consul-lambda/registrator"
 )
 
@@ -21,7 +22,7 @@ func TestTheDefaultsAreThoseOfTheContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{
-		NodeName: "lambdas", Policy: registrator.Sync, Schedule: 10 * time.Minute, Refresh: 5 * time.Minute, PageSize: 50,
+		NodeName: "lambdas", DataTier: paramstore.IntelligentTiering, Policy: registrator.Sync, Schedule: 10 * time.Minute, Refresh: 5 * time.Minute, PageSize: 50,
 		LogLevel: slog.LevelInfo,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -44,7 +45,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 	}
 	want := Config{
 		NodeName: "lambdas", Datacenter: "dc2", Enterprise: true, Partitions: []string{"default", "team-a"},
-		DataPrefix: "/consul/lambda", DataTier: "Advanced", KMSKeyID: "alias/mesh",
+		DataPrefix: "/consul/lambda", DataTier: paramstore.Advanced, KMSKeyID: "alias/mesh",
 		CACertPath: "/consul/ca", TokenPath: "/consul/token",
 		Policy: registrator.UpsertOnly, MaxDeletes: 3, Schedule: 5 * time.Minute, Refresh: time.Minute, PageSize: 20,
 		Rates: Rates{Lambda: 5, GetFunction: 33.3, Tagging: -1, Put: 0.5, Leaf: 10},

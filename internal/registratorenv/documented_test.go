@@ -22,7 +22,7 @@ func TestTheDocumentationHasEveryVariableAndItsDefault(t *testing.T) {
 	}
 	environtest.Complete(t, documented, r.Asked())
 	for name, value := range documented {
-		if value == "" || name == "CONSUL_EXTENSION_DATA_TIER" { // "" leaves the choice to the adapter, which makes that one
+		if value == "" {
 			continue
 		}
 		if got, err := Parse(append([]string{name + "=" + value}, least...)); err != nil || !cmp.Equal(got, want) {
