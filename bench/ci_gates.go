@@ -150,12 +150,7 @@ func ciColdStart(ctx context.Context, h *harness, systems []*system) ([]float64,
 func ciIdleMemory(ctx context.Context, h *harness, systems []*system) ([]float64, error) {
 	h.stopAll() // a page that two processes map counts half
 	var idlers []*idler
-	defer func() {
-		for _, i := range idlers {
-			closeAll(i.conns)
-			i.stop()
-		}
-	}()
+	defer func() { stopIdlers(idlers) }()
 	for _, sys := range systems {
 		in, err := h.launch(ctx, sys)
 		if err != nil {

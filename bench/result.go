@@ -93,11 +93,14 @@ func breakLines(b []byte) []byte {
 	return out
 }
 
-// ReadResult reads what WriteJSON wrote.
+// ReadResult reads what WriteJSON wrote. One without a figure is an error: it is another file.
 func ReadResult(r io.Reader) (*Result, error) {
 	var result Result
 	if err := json.NewDecoder(r).Decode(&result); err != nil {
 		return nil, fmt.Errorf("bench: reading a result: %w", err)
+	}
+	if len(result.Cells) == 0 {
+		return nil, errNoFigures
 	}
 	return &result, nil
 }

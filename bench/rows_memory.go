@@ -68,12 +68,7 @@ func measureIdle(ctx context.Context, h *harness, j *job) {
 func (h *harness) measureIdleBatch(ctx context.Context, j *job, systems []*system) {
 	h.progress.step("round %d/%d  %s: starting %d systems", j.round+1, h.amounts.rounds, j.name, len(systems))
 	var idlers []*idler
-	defer func() {
-		for _, i := range idlers {
-			closeAll(i.conns)
-			i.stop()
-		}
-	}()
+	defer func() { stopIdlers(idlers) }()
 	for _, sys := range systems {
 		in, err := h.launch(ctx, sys)
 		if err != nil {
@@ -117,6 +112,14 @@ func (h *harness) measureIdleBatch(ctx context.Context, j *job, systems []*syste
 			continue
 		}
 		h.collector.add(j.name, i.name, perIdle, "KiB", float64(n-i.rest)/1024/float64(len(i.conns)))
+	}
+}
+
+// stopIdlers closes the connections, and then ends what carried them.
+func stopIdlers(idlers []*idler) {
+	for _, i := range idlers {
+		closeAll(i.conns)
+		i.stop()
 	}
 }
 

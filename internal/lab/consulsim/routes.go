@@ -73,21 +73,21 @@ var routes = []*route{
 	{op: OpSelf, method: http.MethodGet, path: "/v1/agent/self", serve: (*exchange).self},
 }
 
-// Ops returns every operation but [OpUnknown], for tables.
-func Ops() []string {
-	var ops []string
+// ops returns every operation but [OpUnknown].
+func ops() []string {
+	var all []string
 	for _, rt := range routes {
-		if !slices.Contains(ops, rt.op) {
-			ops = append(ops, rt.op)
+		if !slices.Contains(all, rt.op) {
+			all = append(all, rt.op)
 		}
 	}
-	return ops
+	return all
 }
 
 // mustKnow panics at a misspelt operation: its fault would never strike, and
 // its count would always be zero.
 func mustKnow(op string) {
-	if op != "" && op != OpUnknown && !slices.Contains(Ops(), op) {
+	if op != "" && op != OpUnknown && !slices.Contains(ops(), op) {
 		panic(fmt.Sprintf("consulsim: there is no operation %q", op))
 	}
 }

@@ -166,6 +166,16 @@ func (x *exchange) access() (*store, authorizer, error) {
 	return st, a, err
 }
 
+// look is [exchange.access] with the scope that the request names.
+func (x *exchange) look(scoped func() (scope, error)) (*store, scope, authorizer, error) {
+	sc, err := scoped()
+	if err != nil {
+		return nil, sc, authorizer{}, err
+	}
+	st, a, err := x.access()
+	return st, sc, a, err
+}
+
 // store returns the named datacenter's store, the local one for "".
 func (s *Server) store(datacenter string) (*store, error) {
 	if datacenter == "" {

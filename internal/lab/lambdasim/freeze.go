@@ -3,6 +3,7 @@
 package lambdasim
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
@@ -57,4 +58,54 @@ func (p *process) awaitStopped(deadline time.Time) error {
 		}
 		time.Sleep(stopPoll)
 	}
+}
+
+// freezeAfter is what follows an invocation in which all went well.
+func (s *Sandbox) freezeAfter(d *domain) {
+	if !s.options.AutoFreeze || s.frozen {
+		return
+	}
+	if err := d.freeze(); err != nil {
+		_ = d.fail(&Fault{Type: LabFreezeFailed, Message: err.Error()})
+		return
+	}
+	s.frozen = true
+}
+
+// thaw continues the domain if it is frozen. The caller holds the token.
+func (s *Sandbox) thaw(d *domain) {
+	if s.frozen {
+		d.thaw()
+		s.frozen = false
+	}
+}
+
+// Freeze stops every process of the sandbox, and returns when no thread of them
+// runs any more. It waits for an invocation under way to end, with its
+// extensions. Freezing a frozen sandbox does nothing. On an error the processes
+// run.
+func (s *Sandbox) Freeze(ctx context.Context) error {
+	if err := s.hold(ctx); err != nil {
+		return err
+	}
+	defer s.release()
+	if s.frozen {
+		return nil
+	}
+	if err := s.current.Load().freeze(); err != nil {
+		return fmt.Errorf("lambdasim: %w", err)
+	}
+	s.frozen = true
+	return nil
+}
+
+// Thaw continues the processes of a frozen sandbox without giving them an event.
+// Invoke and Shutdown thaw by themselves.
+func (s *Sandbox) Thaw(ctx context.Context) error {
+	if err := s.hold(ctx); err != nil {
+		return err
+	}
+	defer s.release()
+	s.thaw(s.current.Load())
+	return nil
 }

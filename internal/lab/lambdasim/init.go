@@ -109,3 +109,12 @@ func since(start, end time.Time) time.Duration {
 	}
 	return end.Sub(start)
 }
+
+// Init returns the timings of the latest Init.
+func (s *Sandbox) Init() InitReport { return s.current.Load().initReport() }
+
+func (d *domain) initReport() InitReport {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.report
+}

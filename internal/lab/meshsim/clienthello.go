@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// MaxClientHello is how many bytes, record headers included, may be looked at
+// maxClientHello is how many bytes, record headers included, may be looked at
 // to find the server name. It is what Envoy's TLS inspector reads at most.
-const MaxClientHello = 16 << 10
+const maxClientHello = 16 << 10
 
 const (
 	recordHeaderLen     = 5
@@ -22,27 +22,27 @@ const (
 	nameTypeHost        = 0
 )
 
-// errRecord is ErrNotClientHello for what is wrong below the message.
-var errRecord = fmt.Errorf("%w: bad record", ErrNotClientHello)
+// errRecord is errNotClientHello for what is wrong below the message.
+var errRecord = fmt.Errorf("%w: bad record", errNotClientHello)
 
-// ClientHelloServerName returns the server name that the ClientHello at the
+// clientHelloServerName returns the server name that the ClientHello at the
 // beginning of b asks for; "" if it asks for none. The ClientHello may be cut
 // into any number of records, and anything may follow it.
 //
 // A need above zero means that b ends too early, and that at least need more
 // bytes are wanted; name and err say nothing then. The error wraps
-// [ErrNotClientHello] or [ErrHelloTooLong] and comes as soon as b shows it.
+// [errNotClientHello] or [errHelloTooLong] and comes as soon as b shows it.
 //
 // Strict means: every length must add up, nothing may be left over inside the
 // message, and no extension or host name may come twice.
-func ClientHelloServerName(b []byte) (name string, need int, err error) {
+func clientHelloServerName(b []byte) (name string, need int, err error) {
 	msg, need, err := clientHelloMessage(b)
 	if need > 0 || err != nil {
 		return "", need, err
 	}
 	name, ok := helloServerName(msg)
 	if !ok {
-		return "", 0, fmt.Errorf("%w: bad message", ErrNotClientHello)
+		return "", 0, fmt.Errorf("%w: bad message", errNotClientHello)
 	}
 	return name, 0, nil
 }
@@ -58,20 +58,20 @@ func clientHelloMessage(b []byte) (body []byte, need int, err error) {
 		}
 		msg = append(msg, payload...)
 		if len(msg) > 0 && msg[0] != messageClientHello {
-			return nil, 0, fmt.Errorf("%w: handshake message %d", ErrNotClientHello, msg[0])
+			return nil, 0, fmt.Errorf("%w: handshake message %d", errNotClientHello, msg[0])
 		}
 		if len(msg) >= handshakeHeaderLen {
 			end := handshakeHeaderLen + (int(msg[1])<<16 | int(msg[2])<<8 | int(msg[3]))
-			if end > MaxClientHello {
-				return nil, 0, fmt.Errorf("%w: message of %d bytes", ErrHelloTooLong, end)
+			if end > maxClientHello {
+				return nil, 0, fmt.Errorf("%w: message of %d bytes", errHelloTooLong, end)
 			}
 			if need == 0 && len(msg) >= end {
 				return msg[handshakeHeaderLen:end], 0, nil
 			}
 		}
 		if need > 0 {
-			if len(b)+need > MaxClientHello {
-				return nil, 0, fmt.Errorf("%w: incomplete after %d bytes", ErrHelloTooLong, len(b))
+			if len(b)+need > maxClientHello {
+				return nil, 0, fmt.Errorf("%w: incomplete after %d bytes", errHelloTooLong, len(b))
 			}
 			return nil, need, nil
 		}

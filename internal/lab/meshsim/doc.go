@@ -18,7 +18,7 @@
 //   - [Sidecar] is a destination: it requires a client certificate, checks it
 //     against the roots of the moment, asks its [Intentions], and hands the
 //     connection to a [Handler].
-//   - [Gateway] peeks at the ClientHello ([ClientHelloServerName]), picks an
+//   - [Gateway] peeks at the ClientHello (clienthello.go), picks an
 //     address from its [Routes] and relays. Both legs are plain TCP, so the
 //     kernel splices, unless a fault has to look at the bytes.
 //   - [FaultPlan] and the gateway's methods in faults.go break things: new

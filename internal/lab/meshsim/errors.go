@@ -8,12 +8,12 @@ var (
 	// ErrClosed is returned by a method that needs a component which was closed.
 	ErrClosed = errors.New("meshsim: closed")
 
-	// ErrNotClientHello reports bytes that cannot begin a TLS ClientHello, or a
+	// errNotClientHello reports bytes that cannot begin a TLS ClientHello, or a
 	// ClientHello that breaks its own lengths.
-	ErrNotClientHello = errors.New("meshsim: not a TLS ClientHello")
+	errNotClientHello = errors.New("meshsim: not a TLS ClientHello")
 
-	// ErrHelloTooLong reports a ClientHello beyond [MaxClientHello].
-	ErrHelloTooLong = errors.New("meshsim: ClientHello too long")
+	// errHelloTooLong reports a ClientHello beyond [maxClientHello].
+	errHelloTooLong = errors.New("meshsim: ClientHello too long")
 
 	// ErrUnsupported reports a fault that this operating system cannot inject.
 	ErrUnsupported = errors.New("meshsim: not supported on this system")

@@ -98,11 +98,11 @@ func (g *Gateway) Addr() string { return g.addr }
 // Route is Set of the gateway's [Routes].
 func (g *Gateway) Route(sni, addr string) { g.routes.Set(sni, addr) }
 
-// Terminate makes the gateway end TLS itself for connections to sni, as
+// terminate makes the gateway end TLS itself for connections to sni, as
 // Consul's do for http services that are exported to a peer: the client sees
 // cfg.ID, which should be [CA.GatewayID], and cfg.Handler gets the plain bytes. The
 // returned sidecar is the gateway's TLS end; the gateway closes it.
-func (g *Gateway) Terminate(sni string, cfg SidecarConfig) (*Sidecar, error) {
+func (g *Gateway) terminate(sni string, cfg SidecarConfig) (*Sidecar, error) {
 	s, err := NewSidecar(cfg)
 	if err != nil {
 		return nil, err
@@ -256,12 +256,12 @@ func readHello(c *net.TCPConn) (name string, read []byte, err error) {
 	if err := c.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return "", nil, err
 	}
-	buf := make([]byte, 0, MaxClientHello)
+	buf := make([]byte, 0, maxClientHello)
 	for {
 		n, err := c.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		// need never reaches beyond MaxClientHello, so there is always room to read into.
-		if name, need, bad := ClientHelloServerName(buf); bad != nil || need == 0 {
+		// need never reaches beyond maxClientHello, so there is always room to read into.
+		if name, need, bad := clientHelloServerName(buf); bad != nil || need == 0 {
 			return name, buf, bad
 		}
 		if err != nil {

@@ -3,7 +3,6 @@
 package meshsim
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -145,39 +144,6 @@ func (l *oneConnListener) end() {
 
 func (l *oneConnListener) Close() error   { l.end(); return nil }
 func (l *oneConnListener) Addr() net.Addr { return &net.TCPAddr{} }
-
-// ProxyTo returns a handler that relays to a plain TCP application, as a real
-// sidecar does. An end of stream is passed on in either direction, a failure
-// ends both.
-func ProxyTo(addr string) Handler {
-	return func(c Conn) {
-		app, err := dial(context.Background(), addr, dialTimeout)
-		if err != nil {
-			return
-		}
-		defer func() { _ = app.Close() }()
-		done := make(chan struct{})
-		go passBack(c, app, done)
-		passOn(app, c)
-		<-done
-	}
-}
-
-// passBack is passOn in a goroutine. Owner: ProxyTo, which waits for done.
-func passBack(dst, src Conn, done chan<- struct{}) {
-	defer close(done)
-	passOn(dst, src)
-}
-
-// passOn copies src to dst with its end, and tears both down if that fails.
-func passOn(dst, src Conn) {
-	if _, err := io.Copy(dst, src); err != nil {
-		_ = dst.Close()
-		_ = src.Close()
-		return
-	}
-	_ = dst.CloseWrite()
-}
 
 // Truncate returns h with every connection cut off, without close_notify,
 // once the application has written n bytes: a sidecar that dies. With EndFIN

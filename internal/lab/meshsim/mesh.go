@@ -155,7 +155,7 @@ func (m *Mesh) ExportHTTP(e Export, h Handler) (*Sidecar, error) {
 	if err != nil {
 		return nil, err
 	}
-	end, err := m.Gateway.Terminate(sni.String(), SidecarConfig{CA: m.CA, ID: id, Handler: h, Log: m.cfg.Log})
+	end, err := m.Gateway.terminate(sni.String(), SidecarConfig{CA: m.CA, ID: id, Handler: h, Log: m.cfg.Log})
 	if err != nil {
 		return nil, err
 	}
