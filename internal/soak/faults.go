@@ -185,18 +185,23 @@ func stall(_ context.Context, s *soak, i *injury) (func() error, error) {
 }
 
 // forget makes a path acknowledge nothing any more. What the function sends on it is given up after 10 s (R19); a function
-// that had sent all and ended, and waits, is told after 60 s (R6).
-func forget(_ context.Context, s *soak, i *injury) (func() error, error) {
+// that had sent all and ended, and waits, is told after 60 s (R6). Then the path's port may be used again.
+func forget(ctx context.Context, s *soak, i *injury) (func() error, error) {
 	v, err := s.victim(i, echo, digest)
 	if err != nil {
 		return nil, err
 	}
-	i.grace = 64 * time.Second
 	s.ledger.strike(i)
 	if !s.rig.Mesh.Gateway.ForgetOf(v.peer) {
 		return healthy, errNobody
 	}
-	return healthy, nil
+	return func() error {
+		for over := time.Now().Add(64 * time.Second); ctx.Err() == nil && time.Now().Before(over) && !s.ledger.felt(i); {
+			wait(ctx, 50*time.Millisecond)
+		}
+		s.rig.Mesh.Gateway.Bury()
+		return nil
+	}, nil
 }
 
 func storeFails(f ssmsim.Fault) strike {

@@ -26,7 +26,6 @@ type injury struct {
 	harms   harm
 	service string          // the one it strikes; "": all
 	victims map[uint64]bool // with picked: the calls it strikes
-	grace   time.Duration   // for how long after its end its effect may show; 0: a second
 	begin   time.Time
 	end     time.Time // zero while it is in force
 	failed  int       // calls it answers for
@@ -49,9 +48,6 @@ func (l *ledger) strike(i *injury) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i.begin = time.Now()
-	if i.grace == 0 {
-		i.grace = near
-	}
 	for len(l.past) > 0 && !l.past[0].end.IsZero() && time.Since(l.past[0].end) > remembered {
 		l.past = l.past[1:]
 	}
@@ -95,15 +91,15 @@ func (i *injury) explains(r result) bool {
 	case r.ended.Before(i.begin), i.service != "" && i.service != r.service:
 		return false
 	case i.harms == picked:
-		return i.victims[r.id] && r.ended.Sub(end) <= i.grace
+		return i.victims[r.id] && r.ended.Sub(end) <= near
 	case r.inStream:
-		return i.harms&streams != 0 && r.ended.Sub(end) <= i.grace
+		return i.harms&streams != 0 && r.ended.Sub(end) <= near
 	case i.harms&before != 0 && r.began.After(i.begin):
 		return false
 	case i.harms&dialling == 0:
 		return false
 	default:
-		return r.began.Sub(end) <= i.grace && r.ended.Sub(end) <= dialTimeout+i.grace
+		return r.began.Sub(end) <= near && r.ended.Sub(end) <= dialTimeout+near
 	}
 }
 

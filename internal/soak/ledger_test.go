@@ -17,7 +17,7 @@ func TestAFaultAnswersForWhatItCanHaveDoneOnly(t *testing.T) {
 		r.id, r.service, r.inStream = id, service, true
 		return r
 	}
-	fault := func(harms harm) injury { return injury{harms: harms, begin: at(10), end: at(12), grace: near} }
+	fault := func(harms harm) injury { return injury{harms: harms, begin: at(10), end: at(12)} }
 	one := fault(picked)
 	one.victims = map[uint64]bool{7: true}
 	some := fault(dialling | streams)

@@ -130,9 +130,6 @@ func (s *soak) injure(ctx context.Context) error {
 	}
 	healed := heal()
 	s.ledger.heal(i)
-	for over := time.Now().Add(i.grace - near); err == nil && ctx.Err() == nil && time.Now().Before(over) && !s.ledger.felt(i); {
-		wait(ctx, 50*time.Millisecond) // its effect may take so long
-	}
 	if errors.Is(err, errNobody) {
 		err = nil
 	}

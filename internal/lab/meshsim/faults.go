@@ -108,6 +108,21 @@ func (g *Gateway) ForgetOf(peer string) bool {
 	return f != nil
 }
 
+// Bury closes the connections that were forgotten, unheard by whoever was at their ends, and returns how many there were.
+// Until then none can be made from a port that such a connection had: its SYN goes unanswered like all else from there.
+func (g *Gateway) Bury() (n int) {
+	g.mu.Lock()
+	flows := g.open()
+	g.mu.Unlock()
+	for _, f := range flows {
+		if f.plan.Load().forgotten {
+			f.abort()
+			n++
+		}
+	}
+	return n
+}
+
 // flowOf returns the flow whose leg to the destination has that address, or nil.
 func (g *Gateway) flowOf(peer string) *flow {
 	g.mu.Lock()

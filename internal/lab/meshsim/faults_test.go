@@ -250,6 +250,10 @@ func TestForgottenConnectionsHangWhileNewOnesWork(t *testing.T) {
 		t.Errorf("killed %d, want only the new connection", n)
 	}
 	hangs(t, old)
+	if n := m.Gateway.Bury(); n != 1 {
+		t.Errorf("buried %d connections", n)
+	}
+	waittest.Until(t, "no connection to be left", func() bool { return m.Gateway.Stats().Open == 0 })
 }
 
 func TestAFaultStrikesTheOneConnectionThatTheDestinationNames(t *testing.T) {
