@@ -138,7 +138,7 @@ func (r Result) LogValue() slog.Value {
 		slog.Int("skipped", r.Skipped), slog.Int("failed", r.Failed), slog.Int("warned", r.Warned), slog.Int("enabled", r.Enabled),
 	}
 	if r.LeafOf != "" {
-		attrs = append(attrs, slog.Duration("leaf_left", r.LeafLeft), slog.String("leaf_of", r.LeafOf))
+		attrs = append(attrs, slog.String("leaf_left", r.LeafLeft.Round(time.Second).String()), slog.String("leaf_of", r.LeafOf))
 	}
 	var planned []Note
 	if r.Plan != nil {

@@ -353,15 +353,6 @@ func TestCallsKeepToTheirRate(t *testing.T) {
 	if took := time.Since(begin); took < 150*time.Millisecond {
 		t.Errorf("24 calls at 20/s with a burst of 20 took %v", took)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	for range 3 { // the third has to wait for longer than that
-		if _, err := c.Get(ctx, "fn"); err != nil {
-			checkError(t, err, context.DeadlineExceeded)
-			return
-		}
-	}
-	t.Error("three calls in 20 ms")
 }
 
 func TestAZeroRateIsAThirdOfWhatAWSAllows(t *testing.T) {
