@@ -11,8 +11,11 @@ import (
 )
 
 // remnants finds the service-defaults that are marked as ours and belong to no service of ours: what a run left that did not get to
-// its end.
+// its end. While some services cannot be read nobody can tell.
 func (o *observation) remnants(held map[folded]holding) map[Key]ARN {
+	if len(o.unread) > 0 {
+		return nil
+	}
 	found, heldAnywhere := make(map[Key]ARN), make(map[mesh.Service]bool)
 	for k := range held {
 		heldAnywhere[k.Service] = true

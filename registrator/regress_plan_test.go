@@ -354,3 +354,17 @@ func TestAListingThatLagsBringsNothingBack(t *testing.T) {
 		t.Errorf("result %+v", result)
 	}
 }
+
+// G2: the service of an entry with our mark may be in what could not be listed: the entry is not told to be left behind.
+func TestAnEntryIsNotCalledLeftBehindWhileItsServicesCannotBeListed(t *testing.T) {
+	t.Parallel()
+	a := testFederation(t)
+	a.tag("web")
+	a.tag("far", "datacenter", "dc2")
+	r := a.registrator()
+	run(t, r)
+	a.fail("Services", "dc2")
+	if result, err := runAny(t, r); err == nil || mentions(result.Left, "left behind") {
+		t.Errorf("error %v, result %+v", err, result)
+	}
+}
