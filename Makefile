@@ -43,6 +43,7 @@ build: ## build the commands and the example function for this machine into bin/
 
 .PHONY: demo
 demo: ## build, then see a function talk through a mesh that lives on this machine only
+	@echo 'building; the first time takes a few minutes'
 	@TIMEFORMAT='build: %1R s'; time $(MAKE) --no-print-directory build
 	@TIMEFORMAT='demo: %1R s'; time bin/consul-lambda demo
 

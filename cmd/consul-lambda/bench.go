@@ -21,16 +21,25 @@ func benchCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "bench",
 		Usage: "measure the extension beside a baseline and other proxies, on this machine (Linux)",
-		Description: "Every system is a process of its own between a client and an mTLS server that stand for function and mesh. " +
-			"HAProxy, nginx and stunnel take part where they are installed. A full run takes a quarter of an hour; " +
-			"nothing else should run meanwhile.",
+		Description: strings.TrimSpace(`
+Every system is a process of its own between a client and an mTLS server that stand for function and mesh. HAProxy, nginx and stunnel
+take part where they are installed. A full run takes a quarter of an hour; nothing else should run meanwhile.
+
+   consul-lambda bench --quick
+   consul-lambda bench --only connect,pingpong --systems consul-lambda,baseline
+   consul-lambda bench --json result.json --markdown report.md
+   consul-lambda bench --render result.json
+
+The report goes to standard output, if no file is named. What it measures and cannot see is in bench/doc.go.
+
+The exit status is 0 if every sample was taken, and with --ci if each ratio and limit was kept.`),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "quick", Usage: "a minute at most, to see that everything works; its figures say little"},
 			&cli.StringSliceFlag{Name: "only", Usage: "rows whose names begin so: connect, pingpong, down, up, parallel, memory, coldstart, share"},
 			&cli.StringSliceFlag{Name: "systems", Usage: "names of systems, as in the report; all if not given"},
 			&cli.StringSliceFlag{Name: "peer", Usage: "NAME=PATH of another extension that reads the same environment; ratios refer to one called " + bench.Predecessor},
-			&cli.IntFlag{Name: "rounds", Usage: "how often everything is measured (default 5)"},
-			&cli.IntFlag{Name: "bulk", Usage: "MiB that each bulk figure of a round moves (default 512)"},
+			&cli.IntFlag{Name: "rounds", Usage: "how often everything is measured", DefaultText: "5, or 1 with --quick", Validator: positive},
+			&cli.IntFlag{Name: "bulk", Usage: "MiB that each bulk figure of a round moves", DefaultText: "512, or 32 with --quick", Validator: positive},
 			&cli.StringFlag{Name: "json", Usage: "write the result to `FILE`"},
 			&cli.StringFlag{Name: "markdown", Usage: "write the report to `FILE`, and its plots beside the result of --json"},
 			&cli.StringFlag{Name: "ci", Usage: "measure little, and check it against the ratios in `FILE` and against fixed limits"},
@@ -42,6 +51,14 @@ func benchCommand() *cli.Command {
 		},
 		Action: runBench,
 	}
+}
+
+// positive refuses what would be taken for the default.
+func positive(n int) error {
+	if n < 1 {
+		return errors.New("want a number above 0")
+	}
+	return nil
 }
 
 func runBench(ctx context.Context, cmd *cli.Command) error {
@@ -56,7 +73,7 @@ func runBench(ctx context.Context, cmd *cli.Command) error {
 		})
 	}
 	if cmd.Bool("update") || cmd.Bool("counts") {
-		return errors.New("--update and --counts: name the file of --ci")
+		return misused(cmd, errors.New("--update and --counts go with --ci FILE"))
 	}
 	result, err := benchResult(ctx, cmd)
 	if err != nil {
@@ -104,7 +121,7 @@ func benchResult(ctx context.Context, cmd *cli.Command) (*bench.Result, error) {
 	for _, p := range cmd.StringSlice("peer") {
 		name, path, ok := strings.Cut(p, "=")
 		if !ok || name == "" || path == "" {
-			return nil, fmt.Errorf("--peer %q: want NAME=PATH", p)
+			return nil, misused(cmd, fmt.Errorf("--peer %q: want NAME=PATH", p))
 		}
 		cfg.Peers = append(cfg.Peers, bench.Peer{Name: name, Path: path})
 	}

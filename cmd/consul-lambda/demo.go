@@ -3,9 +3,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -196,4 +199,76 @@ func (d *demo) extensionLog() (log []string) {
 		}
 	}
 	return log
+}
+
+// storeLeaf puts a new leaf into the store.
+func (d *demo) storeLeaf(ttl time.Duration) (err error) {
+	if d.leaf, err = d.world.StoreLeaf(ttl); err != nil {
+		return err
+	}
+	d.serial = d.leaf.Serial()
+	return nil
+}
+
+// awaitLeaf waits until the extension has taken up the leaf stored last.
+func (d *demo) awaitLeaf(ctx context.Context) error {
+	d.uses++
+	seen := 0
+	_, err := d.box.WaitLog(ctx, func(l lambdasim.Line) bool {
+		if strings.Contains(l.Text, `"credentials in use"`) {
+			seen++
+		}
+		return seen == d.uses
+	})
+	if err != nil {
+		return fmt.Errorf("waiting until the extension uses leaf %s: %w", d.serial, err)
+	}
+	return nil
+}
+
+// greeting makes a new connection in the function's place, which is busy, and returns what Greeter says.
+func (d *demo) greeting(ctx context.Context) (h lab.Hello, err error) {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", d.world.Addr(lab.Greeter))
+	if err != nil {
+		return h, err
+	}
+	defer func() { _ = c.Close() }()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = c.SetDeadline(deadline)
+	}
+	line, err := bufio.NewReader(c).ReadBytes('\n')
+	if err != nil {
+		return h, err
+	}
+	return h, json.Unmarshal(line, &h)
+}
+
+// tellLog shows the line that the extension has logged of a failure at the service.
+func (d *demo) tellLog(ctx context.Context, s *step, service string) error {
+	line, err := d.box.WaitLog(ctx, func(l lambdasim.Line) bool {
+		return strings.Contains(l.Text, `"connection failed"`) && strings.Contains(l.Text, `"upstream":"`+service+":")
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for a log line about %s: %w", service, err)
+	}
+	var fields struct{ Msg, Cause, Error string }
+	if err := json.Unmarshal([]byte(line.Text), &fields); err != nil {
+		return fmt.Errorf("reading the log: %w", err)
+	}
+	s.tell("the extension logs", fmt.Sprintf("%s, cause %s:", fields.Msg, fields.Cause), fields.Error)
+	return nil
+}
+
+// quiet waits until the gateway has seen no new connection for a while.
+func (d *demo) quiet(ctx context.Context) error {
+	for last := int64(-1); ; {
+		n := d.world.Mesh.Gateway.Stats().Accepted
+		if n == last {
+			return nil
+		}
+		last = n
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
 }

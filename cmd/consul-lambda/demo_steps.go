@@ -3,14 +3,11 @@
 package main
 
 import (
-	"bufio"
-	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -292,146 +289,6 @@ func (d *demo) shutdown(ctx context.Context, s *step) error {
 		return err
 	}
 	return want(exit.Code == 0 && !exit.Killed, "exit code 0 before the deadline", fmt.Sprintf("%+v", exit))
-}
-
-// storeLeaf puts a new leaf into the store.
-func (d *demo) storeLeaf(ttl time.Duration) (err error) {
-	if d.leaf, err = d.world.StoreLeaf(ttl); err != nil {
-		return err
-	}
-	d.serial = d.leaf.Serial()
-	return nil
-}
-
-// awaitLeaf waits until the extension has taken up the leaf stored last.
-func (d *demo) awaitLeaf(ctx context.Context) error {
-	d.uses++
-	seen := 0
-	_, err := d.box.WaitLog(ctx, func(l lambdasim.Line) bool {
-		if strings.Contains(l.Text, `"credentials in use"`) {
-			seen++
-		}
-		return seen == d.uses
-	})
-	if err != nil {
-		return fmt.Errorf("waiting until the extension uses leaf %s: %w", d.serial, err)
-	}
-	return nil
-}
-
-// greeting makes a new connection in the function's place, which is busy, and returns what Greeter says.
-func (d *demo) greeting(ctx context.Context) (h lab.Hello, err error) {
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", d.world.Addr(lab.Greeter))
-	if err != nil {
-		return h, err
-	}
-	defer func() { _ = c.Close() }()
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = c.SetDeadline(deadline)
-	}
-	line, err := bufio.NewReader(c).ReadBytes('\n')
-	if err != nil {
-		return h, err
-	}
-	return h, json.Unmarshal(line, &h)
-}
-
-// tellLog shows the line that the extension has logged of a failure at the service.
-func (d *demo) tellLog(ctx context.Context, s *step, service string) error {
-	line, err := d.box.WaitLog(ctx, func(l lambdasim.Line) bool {
-		return strings.Contains(l.Text, `"connection failed"`) && strings.Contains(l.Text, `"upstream":"`+service+":")
-	})
-	if err != nil {
-		return fmt.Errorf("waiting for a log line about %s: %w", service, err)
-	}
-	var fields struct{ Msg, Cause, Error string }
-	if err := json.Unmarshal([]byte(line.Text), &fields); err != nil {
-		return fmt.Errorf("reading the log: %w", err)
-	}
-	s.tell("the extension logs", fmt.Sprintf("%s, cause %s:", fields.Msg, fields.Cause), fields.Error)
-	return nil
-}
-
-// quiet waits until the gateway has seen no new connection for a while.
-func (d *demo) quiet(ctx context.Context) error {
-	for last := int64(-1); ; {
-		n := d.world.Mesh.Gateway.Stats().Accepted
-		if n == last {
-			return nil
-		}
-		last = n
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
-			return err
-		}
-	}
-}
-
-// call and result are those of the function's event and answer: see examples/mesh-function.
-type call struct {
-	HTTP      string `json:"http,omitempty"`
-	TCP       string `json:"tcp,omitempty"`
-	Send      string `json:"send,omitempty"`
-	SendBytes int64  `json:"sendBytes,omitempty"`
-	DripMS    int    `json:"dripMs,omitempty"`
-}
-
-type result struct {
-	Status       int     `json:"status"`
-	Reused       bool    `json:"reused"`
-	Milliseconds float64 `json:"ms"`
-	Body         string  `json:"body"`
-	Bytes        int64   `json:"bytes"`
-	SHA256       string  `json:"sha256"`
-	SentBytes    int64   `json:"sentBytes"`
-	SentSHA256   string  `json:"sentSha256"`
-	Error        string  `json:"error"`
-}
-
-func (r result) took() time.Duration {
-	return time.Duration(r.Milliseconds * float64(time.Millisecond))
-}
-
-// String is what is seen when something else was expected.
-func (r result) String() string {
-	return fmt.Sprintf("%s after %.1f ms: status %d, %d bytes sent, %d received: %.100q", cmp.Or(r.Error, "no error"), r.Milliseconds, r.Status, r.SentBytes, r.Bytes, r.Body)
-}
-
-func isReset(r result) bool {
-	return strings.Contains(r.Error, "connection reset by peer") || strings.Contains(r.Error, "broken pipe")
-}
-
-// lastPart is the cause of a wrapped error's text.
-func lastPart(s string) string {
-	parts := strings.Split(cmp.Or(s, "no error"), ": ")
-	return parts[len(parts)-1]
-}
-
-// short is enough of a hash or a serial number to tell it from others.
-func short(s string) string { return s[:min(len(s), 8)] }
-
-// invoke makes the function do the calls, one after the other.
-func (d *demo) invoke(ctx context.Context, calls ...call) ([]result, error) {
-	event, err := json.Marshal(map[string]any{"calls": calls})
-	if err != nil {
-		return nil, err
-	}
-	answer, err := d.box.Invoke(ctx, event)
-	if err != nil {
-		return nil, fmt.Errorf("invoking the function: %w", err)
-	}
-	var response struct{ Results []result }
-	if err := json.Unmarshal(answer.Payload, &response); err != nil || answer.FunctionError != "" || len(response.Results) != len(calls) {
-		return nil, fmt.Errorf("the function answered %.200s", answer.Payload)
-	}
-	return response.Results, nil
-}
-
-func (d *demo) invokeOne(ctx context.Context, c call) (result, error) {
-	results, err := d.invoke(ctx, c)
-	if err != nil {
-		return result{}, err
-	}
-	return results[0], nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -16,14 +16,17 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/urfave/cli/v3"
 
 	"github.com/consul-lambda/consul-lambda/internal/doctor"
 )
 
+const doctorName = "doctor"
+
 func doctorCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "doctor",
+		Name:  doctorName,
 		Usage: "find out why a function does not reach the mesh, and what to do about it",
 		Description: strings.TrimSpace(`
 The extension's way is made step by step, with its own code: configuration, Parameter Store and the key of the document, the document
@@ -46,7 +49,8 @@ as an error.
 
 No key, certificate or credential is printed.
 
-The exit status is 0 if nothing failed, 1 if a check did, 2 if the checks could not be made.`),
+The exit status is 0 if nothing failed, 1 if a check did, 2 if the checks could not be made: --json then prints an object with "error"
+and without results. A flag that is not known, or has a value of another kind, is told on standard error only.`),
 		Flags: append(awsFlags(),
 			&cli.StringFlag{Name: "function", Usage: "read the configuration of this function from AWS", DefaultText: "that of the environment"},
 			&cli.StringSliceFlag{Name: "upstream", Usage: "look at the upstreams of this service only"},
@@ -54,17 +58,19 @@ The exit status is 0 if nothing failed, 1 if a check did, 2 if the checks could 
 			&cli.DurationFlag{Name: "watch", Usage: "how long an open connection is watched for its end", Value: 500 * time.Millisecond},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object at the end, for machines, and nothing else"},
 		),
-		OnUsageError: func(_ context.Context, _ *cli.Command, err error, _ bool) error { return exit{2, err} },
-		Action:       runDoctor,
+		Action: runDoctor,
 	}
 }
 
 func runDoctor(ctx context.Context, cmd *cli.Command) error {
+	w, asJSON := cmd.Root().Writer, cmd.Bool("json")
 	cfg, err := doctorConfig(ctx, cmd)
 	if err != nil {
+		if asJSON {
+			err = errors.Join(err, json.NewEncoder(w).Encode(unmade{doctor.Report{Results: []doctor.Result{}}, err.Error()}))
+		}
 		return exit{2, err}
 	}
-	w, asJSON := cmd.Root().Writer, cmd.Bool("json")
 	paint := painterFor(w)
 	if !asJSON {
 		cfg.Told = func(r doctor.Result) { printResult(w, paint, r) }
@@ -80,6 +86,9 @@ func runDoctor(ctx context.Context, cmd *cli.Command) error {
 		}
 	case report.OK:
 		_, _ = fmt.Fprintf(w, "\n%s\n", paint(green, summary(report)))
+		if untold(report) && !cfg.Send {
+			_, _ = fmt.Fprintln(w, "A sidecar may deny a function only at its first byte: consul-lambda doctor --send sends one, and finds that.")
+		}
 	default:
 		_, _ = fmt.Fprintf(w, "\n%s\n", paint(red, summary(report)))
 	}
@@ -87,6 +96,17 @@ func runDoctor(ctx context.Context, cmd *cli.Command) error {
 		return exit{1, errTold}
 	}
 	return nil
+}
+
+// unmade is the JSON of checks that could not be made.
+type unmade struct {
+	doctor.Report
+	Error string `json:"error"`
+}
+
+// untold says whether an intention that denies the function may have been missed.
+func untold(r doctor.Report) bool {
+	return slices.ContainsFunc(r.Results, func(r doctor.Result) bool { return r.Name == "intention" && r.Status == doctor.Skip })
 }
 
 func summary(r doctor.Report) string {
@@ -116,13 +136,14 @@ func printResult(w io.Writer, paint painter, r doctor.Result) {
 // doctorConfig says who is to be examined.
 func doctorConfig(ctx context.Context, cmd *cli.Command) (doctor.Config, error) {
 	cfg := doctor.Config{Environ: os.Environ(), Only: cmd.StringSlice("upstream"), Send: cmd.Bool("send"), Watch: cmd.Duration("watch")}
-	if err := noArguments(cmd); err != nil {
-		return cfg, err
-	}
 	if cfg.Watch <= 0 {
-		return cfg, errors.New("--watch: want a time above 0")
+		return cfg, misused(cmd, fmt.Errorf("--watch %v: want a time above 0", cfg.Watch))
 	}
 	function := cmd.String("function")
+	if function == "" && os.Getenv("AWS_LAMBDA_FUNCTION_NAME") == "" && os.Getenv("CONSUL_MESH_GATEWAY_URI") == "" {
+		return cfg, misused(cmd, errors.New("which function? Say --function NAME, or set the environment that its extension has: "+
+			"AWS_LAMBDA_FUNCTION_NAME, CONSUL_MESH_GATEWAY_URI and so on"))
+	}
 	if function == "" && cmd.String("profile") == "" && cmd.String("region") == "" && ownCredentials() {
 		return cfg, nil
 	}
@@ -169,7 +190,12 @@ func functionVariables(ctx context.Context, account aws.Config, function string)
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	out, err := client.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &function})
-	if err != nil {
+	var missing *types.ResourceNotFoundException
+	switch {
+	case errors.As(err, &missing):
+		return nil, fmt.Errorf("AWS has no function %s in %s, for these credentials: is this its name, and is it the right --region and --profile? (%w)",
+			function, account.Region, awsCause(err))
+	case err != nil:
 		return nil, fmt.Errorf("reading the configuration of function %s in %s: %w", function, account.Region, awsCause(err))
 	}
 	variables := []string{"AWS_LAMBDA_FUNCTION_NAME=" + aws.ToString(out.FunctionName), fmt.Sprintf("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=%d", aws.ToInt32(out.MemorySize))}

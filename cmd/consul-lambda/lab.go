@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -24,24 +23,29 @@ func labCommand() *cli.Command {
 		Description: strings.TrimSpace(`
 A miniature of AWS and of a mesh, on loopback: Lambda's control plane and tags, Parameter Store, Consul's catalog and certificate
 authority, a mesh gateway, services with sidecars, and the real registrator between them, which has registered two functions,
-checkout and orders. It ends with Ctrl-C, and nothing is left. No AWS account, no Consul and no network are needed.
+checkout and orders. It serves until Ctrl-C or SIGTERM, and nothing is left. No AWS account, no Consul and no network are needed.
 
 Standard output has the environment by which programs find this world, as a shell reads it; standard error has a line for each event:
 
    consul-lambda lab > lab.env &
    . ./lab.env
    consul-lambda doctor
+   consul-lambda doctor --function checkout
    consul-lambda plan
    aws lambda tag-resource --resource arn:aws:lambda:us-east-1:123456789012:function:orders --tags team=shop
    consul-lambda-extension &
    curl http://$CONSUL_EXTENSION_BIND_ADDR:8080/
 
 The extension finds a Runtime API that registers it and has no event for it before the end. The registrator runs in a sandbox of the
-lab, by the events of tags that the AWS CLI changes; one that is started by hand runs once.
+lab, by the events of tags that the AWS CLI changes; one that is started by hand gets one empty event, makes a full run, and then waits
+for the next event, which does not come, until SIGTERM.
 
 --break makes something go wrong; doctor, or plan, is to find it:
 
 ` + faultHelp() + `
+
+It may be given several times. Doctor makes the extension's way, and finds what comes first on it: of access-denied and no-route, say,
+only the former, which leaves no document to try a route with.
 
 What stands in for what is said in "consul-lambda demo --help". The gateway is not Envoy, and the credentials are of no use elsewhere.`),
 		Flags: []cli.Flag{
@@ -56,13 +60,10 @@ What stands in for what is said in "consul-lambda demo --help". The gateway is n
 var enabled = []string{"checkout", "orders"}
 
 func runLab(ctx context.Context, cmd *cli.Command) error {
-	if err := noArguments(cmd); err != nil {
-		return err
-	}
 	broken := cmd.StringSlice("break")
 	for _, name := range broken {
 		if _, err := findFault(name); err != nil {
-			return err
+			return misused(cmd, err)
 		}
 	}
 	programs, err := findPrograms(cmd)
@@ -103,8 +104,9 @@ func liveLab(ctx context.Context, programs lab.Programs, broken []string, out io
 	if err := s.breaks(broken); err != nil {
 		return err
 	}
-	for _, line := range s.exports() {
-		_, _ = fmt.Fprintln(out, line)
+	s.configure(enabled)
+	if _, err := fmt.Fprintln(out, strings.Join(s.exports(), "\n")); err != nil {
+		return fmt.Errorf("writing the environment to standard output: %w", err)
 	}
 	events.tell("lab", "ready: "+strings.Join(enabled, ", ")+" are registered; Ctrl-C ends it")
 	for _, name := range broken {
@@ -150,19 +152,4 @@ func (s *site) watch(ctx context.Context, control *lab.Control, events *eventLog
 		}
 		store, aws, consul, runs = len(storeCalls), len(awsCalls), len(consulCalls), len(invocations)
 	}
-}
-
-// eventLog is the lab's standard error: a line for each event. It may be used by many goroutines.
-type eventLog struct {
-	mu    sync.Mutex
-	w     io.Writer
-	paint painter
-}
-
-// tell writes one line; empty parts are left out.
-func (e *eventLog) tell(who string, parts ...string) {
-	text := strings.Join(strings.Fields(strings.Join(parts, " ")), " ")
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	_, _ = fmt.Fprintf(e.w, "%s  %-11s  %s\n", e.paint(dim, time.Now().Format(time.TimeOnly)), who, text)
 }

@@ -6,12 +6,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/consul-lambda/consul-lambda/internal/doctor"
@@ -160,52 +160,57 @@ func TestTheFunctionExaminesItselfFromInside(t *testing.T) {
 	}
 }
 
-// configuration answers GetFunctionConfiguration, which the lab's control plane does not have.
-func configuration(t testing.TB, body string, status int) string {
-	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/2015-03-31/functions/checkout/configuration" {
-			w.Header().Set("X-Amzn-Errortype", "ResourceNotFoundException")
-			w.WriteHeader(http.StatusNotFound)
-			_, _ = fmt.Fprint(w, `{"Message":"Function not found"}`)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		_, _ = io.WriteString(w, body)
-	}))
-	t.Cleanup(server.Close)
-	return server.URL
-}
-
 func TestTheConfigurationOfAFunctionIsReadFromAWS(t *testing.T) {
 	s := newTestSite(t)
-	variables := make(map[string]string)
+	s.aws.AddFunction("checkout", nil)
+	s.configure([]string{"checkout"})
 	for name, value := range s.env {
-		if strings.HasPrefix(name, "CONSUL_") && name != "CONSUL_HTTP_ADDR" {
-			variables[name] = value
-			continue
+		if !strings.HasPrefix(name, "CONSUL_") {
+			t.Setenv(name, value)
 		}
-		t.Setenv(name, value)
 	}
 	t.Setenv("AWS_LAMBDA_FUNCTION_NAME", "not-this-one")
-	body, err := json.Marshal(map[string]any{"FunctionName": "checkout", "MemorySize": 256, "Environment": map[string]any{"Variables": variables}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("AWS_ENDPOINT_URL_LAMBDA", configuration(t, string(body), http.StatusOK))
 	code, stdout, stderr := command(t, "doctor", "--function", "checkout", "--upstream", "web", "--watch", "100ms")
 	if code != 0 || stderr != "" || !strings.Contains(stdout, "function checkout, 1 upstream") || !strings.Contains(stdout, "with your credentials") {
 		t.Errorf("exit code %d, %q:\n%s", code, stderr, stdout)
 	}
-
 	code, stdout, stderr = command(t, "doctor", "--function", "checkuot")
-	if code != 2 || stdout != "" || !strings.Contains(stderr, "function checkuot in us-east-1: ResourceNotFoundException") {
+	if code != 2 || stdout != "" || !strings.Contains(stderr, "AWS has no function checkuot in us-east-1") || !strings.Contains(stderr, "--region") {
 		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
 	}
-	t.Setenv("AWS_ENDPOINT_URL_LAMBDA", configuration(t, `{"FunctionName":"checkout","Environment":{"Error":{"ErrorCode":"AccessDeniedException"}}}`, http.StatusOK))
+	s.aws.Deny("kms:Decrypt")
 	code, stdout, stderr = command(t, "doctor", "--function", "checkout")
-	if code != 2 || stdout != "" || !strings.Contains(stderr, "kms:Decrypt") {
+	if code != 2 || stdout != "" || !strings.Contains(stderr, "(kms:Decrypt)") {
 		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+	s.aws.Deny("lambda:GetFunctionConfiguration")
+	code, stdout, stderr = command(t, "doctor", "--function", "checkout")
+	if code != 2 || stdout != "" || !strings.Contains(stderr, "lambda:GetFunctionConfiguration") {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+}
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestTheLabIsNotReadyWhenNobodyCouldBeTold(t *testing.T) {
+	t.Parallel()
+	told := new(waittest.Log)
+	err := liveLab(t.Context(), builtPrograms(t), nil, full{}, &eventLog{w: told, paint: painterFor(told)})
+	if !errors.Is(err, syscall.ENOSPC) || strings.Contains(told.String(), "ready") {
+		t.Errorf("%v: %s", err, told)
+	}
+}
+
+// The first command of docs/operations.md, in the lab: a fault is in what the function is configured with.
+func TestTheLabsFunctionsAreConfigured(t *testing.T) {
+	liveTestLab(t, "no-dns")
+	for _, name := range enabled {
+		code, stdout, stderr := command(t, "doctor", "--function", name)
+		if code != 1 || stderr != "" || !strings.Contains(stdout, "function "+name+", ") || !strings.Contains(stdout, "mesh-gateway.invalid:8443: its name cannot be looked up") {
+			t.Errorf("%s: exit code %d, %q:\n%s", name, code, stderr, stdout)
+		}
 	}
 }

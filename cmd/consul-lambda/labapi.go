@@ -115,23 +115,3 @@ func (a *runtimeAPI) said(who string) http.HandlerFunc {
 		w.WriteHeader(http.StatusAccepted)
 	}
 }
-
-// logger returns a logger that tells what the gateway and the sidecars have to say.
-func (e *eventLog) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(lines{e}, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: untimed}))
-}
-
-func untimed(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
-		return slog.Attr{}
-	}
-	return a
-}
-
-// lines makes an event of each write, which is a line of slog's.
-type lines struct{ events *eventLog }
-
-func (l lines) Write(p []byte) (int, error) {
-	l.events.tell("mesh", string(p))
-	return len(p), nil
-}

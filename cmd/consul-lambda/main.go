@@ -2,7 +2,8 @@
 
 // Command consul-lambda is for people: it shows what the extension and the registrator do, on a machine without an AWS
 // account, and looks at what they would do in one. Each command is a file of its name. It exits 0 if all went well, 1 if
-// not, 2 if it was called wrongly, 130 on Ctrl-C; what plan and doctor mean by a code is in their help.
+// not (what it has to say could not be written, for one), 2 if it was called wrongly, 130 on Ctrl-C; what plan and doctor mean
+// by a code besides is in their help.
 package main
 
 import (
@@ -12,6 +13,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v3"
@@ -31,55 +35,64 @@ func commands() []*cli.Command {
 	return []*cli.Command{demoCommand(), labCommand(), doctorCommand(), planCommand(), benchCommand()}
 }
 
+const start = `
+To see what it does, on this machine only:       consul-lambda demo
+To try things in such a world:                   consul-lambda lab --help
+A function does not reach the mesh:              consul-lambda doctor --function NAME
+Before the registrator runs for the first time:  consul-lambda plan --help`
+
 // run returns the exit code. The end of ctx interrupts whatever is running.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	misused := false
+	out := &output{w: stdout}
 	root := &cli.Command{
 		Name:            "consul-lambda",
 		Usage:           "AWS Lambda functions in a Consul service mesh",
+		Description:     strings.TrimSpace(start),
 		Version:         version.String(),
 		Commands:        commands(),
 		HideHelpCommand: true,
-		Writer:          stdout,
+		Writer:          out,
 		ErrWriter:       stderr,
 		ExitErrHandler:  func(context.Context, *cli.Command, error) {}, // main exits, nobody else
-		OnUsageError: func(_ context.Context, _ *cli.Command, err error, _ bool) error {
-			misused = true
-			return err
-		},
-		Action: func(_ context.Context, cmd *cli.Command) error {
-			if name := cmd.Args().First(); name != "" {
-				misused = true
-				return fmt.Errorf("no command %q: see consul-lambda --help", name)
-			}
-			return cli.ShowRootCommandHelp(cmd)
-		},
+		OnUsageError:    onUsageError,
+		Action:          help,
 	}
 	for _, c := range root.Commands {
-		if c.OnUsageError == nil {
-			c.OnUsageError = root.OnUsageError
-		}
+		c.OnUsageError, c.Before = onUsageError, noArguments
 	}
 	err := root.Run(ctx, args)
-	var e exit
-	switch {
-	case err == nil:
+	if out.err != nil && (err == nil || errors.Is(err, errTold)) {
+		err = exit{unsaid(args), out.err}
+	}
+	if err == nil {
 		return 0
-	case ctx.Err() != nil:
+	}
+	if ctx.Err() != nil {
 		_, _ = fmt.Fprintln(stderr, "consul-lambda: interrupted")
 		return 130
-	case errors.As(err, &e):
-		if !errors.Is(err, errTold) {
-			_, _ = fmt.Fprintln(stderr, "consul-lambda:", err)
-		}
-		return e.code
-	case misused:
-		_, _ = fmt.Fprintln(stderr, "consul-lambda:", err)
-		return 2
-	case !errors.Is(err, errTold):
+	}
+	if !errors.Is(err, errTold) {
 		_, _ = fmt.Fprintln(stderr, "consul-lambda:", err)
 	}
+	var e exit
+	if errors.As(err, &e) {
+		return e.code
+	}
 	return 1
+}
+
+// help is what is done without a command, and for those who say "help", or "help plan".
+func help(ctx context.Context, cmd *cli.Command) error {
+	name := cmd.Args().First()
+	if name == "help" {
+		if name = cmd.Args().Get(1); name != "" && cmd.Command(name) != nil {
+			return cli.ShowCommandHelp(ctx, cmd, name)
+		}
+	}
+	if name != "" {
+		return misused(cmd, fmt.Errorf("no command %q", name))
+	}
+	return cli.ShowRootCommandHelp(cmd)
 }
 
 // errTold is returned by a command that has said already what went wrong.
@@ -94,10 +107,61 @@ type exit struct {
 func (e exit) Error() string { return e.err.Error() }
 func (e exit) Unwrap() error { return e.err }
 
-// noArguments refuses what a command would otherwise pass over in silence.
-func noArguments(cmd *cli.Command) error {
-	if cmd.Args().Present() {
-		return fmt.Errorf("%s takes no argument, and was given %q: see consul-lambda %s --help", cmd.Name, cmd.Args().First(), cmd.Name)
+// misused is the error of a command that was called wrongly: it says where to read how. Its exit status is 2, but for plan, which says
+// by 2 that there are changes.
+func misused(cmd *cli.Command, err error) error {
+	code := 2
+	if cmd.Name == planName {
+		code = 1
 	}
-	return nil
+	return exit{code, fmt.Errorf("%w (see %s --help)", err, cmd.FullName())}
+}
+
+// unsaid is the exit status of a command whose findings could not be written: 1, but for doctor, which says by 1 that a check failed.
+func unsaid(args []string) int {
+	if len(args) > 1 && args[1] == doctorName {
+		return 2
+	}
+	return 1
+}
+
+func onUsageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
+	return misused(cmd, reworded(cmd, err))
+}
+
+// refusedValue is how the library words a value that it cannot read: with Go's own words for it, which name no example.
+var refusedValue = regexp.MustCompile(`(?s)^invalid value (".*") for flag -([a-z-]+): `)
+
+// reworded says what a flag takes where the library does not. All other errors are left as they are.
+func reworded(cmd *cli.Command, err error) error {
+	m := refusedValue.FindStringSubmatch(err.Error())
+	if m == nil {
+		return err
+	}
+	for _, f := range cmd.Flags {
+		if !slices.Contains(f.Names(), m[2]) {
+			continue
+		}
+		accepted := ""
+		switch f.(type) {
+		case *cli.DurationFlag:
+			accepted = "a time with its unit, such as 500ms or 2s"
+		case *cli.IntFlag:
+			accepted = "a whole number above 0"
+		case *cli.BoolFlag:
+			accepted = "true or false, or nothing for true"
+		default:
+			return err
+		}
+		return fmt.Errorf("--%s %s: want %s", m[2], m[1], accepted)
+	}
+	return err
+}
+
+// noArguments refuses what a command would otherwise pass over in silence: none has arguments.
+func noArguments(ctx context.Context, cmd *cli.Command) (context.Context, error) {
+	if cmd.Args().Present() {
+		return ctx, misused(cmd, fmt.Errorf("%s takes no argument, and was given %q", cmd.Name, cmd.Args().First()))
+	}
+	return ctx, nil
 }

@@ -21,6 +21,9 @@ const (
 
 // painterFor colours if w is a terminal and NO_COLOR is not set (no-color.org).
 func painterFor(w io.Writer) painter {
+	if o, ok := w.(*output); ok {
+		w = o.w
+	}
 	if f, ok := w.(*os.File); ok && os.Getenv("NO_COLOR") == "" {
 		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 			return paint

@@ -10,11 +10,14 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/consul-lambda/consul-lambda/internal/assemble"
+	"github.com/consul-lambda/consul-lambda/internal/lambdaapi"
 	"github.com/consul-lambda/consul-lambda/internal/registratorenv"
 	"github.com/consul-lambda/consul-lambda/registrator"
 )
@@ -30,6 +33,8 @@ var planned = []struct{ flag, variable, usage string }{
 	{"max-deletes", "CONSUL_LAMBDA_MAX_DELETES", "how many deletes one run may make"},
 }
 
+const planName = "plan"
+
 func planCommand() *cli.Command {
 	flags := append(awsFlags(),
 		&cli.StringFlag{Name: "account", Usage: "refuse to plan for any AWS account but this one"},
@@ -40,7 +45,7 @@ func planCommand() *cli.Command {
 		flags = append(flags, &cli.StringFlag{Name: p.flag, Usage: p.usage, DefaultText: p.variable})
 	}
 	return &cli.Command{
-		Name:  "plan",
+		Name:  planName,
 		Usage: "see what the registrator would change, and why; change nothing",
 		Description: strings.TrimSpace(`
 The registrator's own code reads AWS and Consul and compares them. What it would do is printed in the order in which it would be done,
@@ -57,11 +62,9 @@ or the plan is another registrator's.
 
 In a world that "consul-lambda lab" has started, its variables are all it takes.
 
-The exit status is 0 if there is nothing to change, 2 if there is, 1 if the plan could not be made in whole.`),
-		Flags: flags,
-		OnUsageError: func(_ context.Context, _ *cli.Command, err error, _ bool) error {
-			return exit{1, err} // 2 says that there are changes
-		},
+The exit status is 0 if there is nothing to change, 2 if there is, 1 if the plan could not be made in whole. So it is for --function
+with a name that AWS does not have, unless something is registered of it: that is then to be deleted, and the status is 2.`),
+		Flags:  flags,
 		Action: runPlan,
 	}
 }
@@ -70,9 +73,6 @@ The exit status is 0 if there is nothing to change, 2 if there is, 1 if the plan
 var errChanges = exit{2, errTold}
 
 func runPlan(ctx context.Context, cmd *cli.Command) error {
-	if err := noArguments(cmd); err != nil {
-		return err
-	}
 	root := cmd.Root()
 	p, err := makePlan(ctx, cmd)
 	if err != nil {
@@ -107,7 +107,10 @@ type statedPlan struct {
 func makePlan(ctx context.Context, cmd *cli.Command) (statedPlan, error) {
 	settings, err := registratorenv.Parse(planEnvironment(cmd, os.Environ()))
 	if err != nil {
-		return statedPlan{}, fmt.Errorf("the registrator's configuration:\n%w", err)
+		return statedPlan{}, fmt.Errorf("the registrator's configuration, by variables or by flags (see consul-lambda plan --help):\n%s", withFlags(err))
+	}
+	if err := checkConsulAddr(os.Getenv("CONSUL_HTTP_ADDR")); err != nil {
+		return statedPlan{}, err
 	}
 	log := slog.New(slog.NewTextHandler(cmd.Root().ErrWriter, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	for _, w := range settings.Warnings {
@@ -117,9 +120,9 @@ func makePlan(ctx context.Context, cmd *cli.Command) (statedPlan, error) {
 	if err != nil {
 		return statedPlan{}, err
 	}
-	owner, err := assemble.WhoAmI(ctx, awsConfig)
+	owner, err := whoAmI(ctx, awsConfig)
 	if err != nil {
-		return statedPlan{}, fmt.Errorf("asking AWS whose credentials these are: %w (have you signed in, as with aws sso login?)", err)
+		return statedPlan{}, err
 	}
 	if want := cmd.String("account"); want != "" && want != owner.Account {
 		return statedPlan{}, fmt.Errorf("the credentials are of account %s, not of %s: choose another --profile", owner.Account, want)
@@ -144,7 +147,55 @@ func makePlan(ctx context.Context, cmd *cli.Command) (statedPlan, error) {
 	if errors.Is(err, registrator.ErrObserve) {
 		err = fmt.Errorf("%w\n(Consul is that of CONSUL_HTTP_ADDR, %q; AWS is account %s in %s)", err, os.Getenv("CONSUL_HTTP_ADDR"), owner.Account, owner.Region)
 	}
-	return statedPlan{owner.Account, owner.Region, settings.NodeName, cmd.String("function"), plan}, err
+	p := statedPlan{owner.Account, owner.Region, settings.NodeName, cmd.String("function"), plan}
+	if err == nil && p.Function != "" && p.Empty() && len(p.Failures) == 0 {
+		p.explainNothing(ctx, lambdaapi.New(lambdaapi.Config{AWS: awsConfig}))
+	}
+	return p, err
+}
+
+// explainNothing says why there is nothing to do for the one function that was asked for, where its name or its tags may be a mistake.
+func (p *statedPlan) explainNothing(ctx context.Context, functions *lambdaapi.Client) {
+	note := func(format string, args ...any) registrator.Note {
+		return registrator.Note{Name: p.Function, Text: fmt.Sprintf(format, args...)}
+	}
+	f, err := functions.Get(ctx, p.Function)
+	if errors.Is(err, registrator.ErrNoFunction) {
+		p.Failures = append(p.Failures, note("AWS has no function of this name in account %s in %s, and nothing is registered of it: "+
+			"is this its name, and is it the right --region and --profile?", p.Account, p.Region))
+		return
+	}
+	if err != nil {
+		p.Failures = append(p.Failures, note("%v", err))
+		return
+	}
+	if value, ok := f.Tags[registrator.TagEnabled]; !ok {
+		p.Warnings = append(p.Warnings, note("it is not tagged, and nothing is registered of it: set its tag %s to true if it is to be", registrator.TagEnabled))
+	} else if on, _ := strconv.ParseBool(strings.ToLower(strings.TrimSpace(value))); !on && len(p.Warnings) == 0 {
+		p.Warnings = append(p.Warnings, note("its tag %s is %q, and nothing is registered of it: set it to true if it is to be", registrator.TagEnabled, value))
+	}
+}
+
+// withFlags names the flag beside each variable that has one. A line of the error begins with its variable.
+func withFlags(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		for _, p := range planned {
+			if rest, ok := strings.CutPrefix(line, p.variable+":"); ok {
+				lines[i] = p.variable + " (--" + p.flag + "):" + rest
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// checkConsulAddr refuses the schemes that consul/api does, by the name of the variable.
+func checkConsulAddr(addr string) error {
+	scheme, _, ok := strings.Cut(addr, "://")
+	if ok && !slices.Contains([]string{"http", "https", "unix"}, scheme) {
+		return fmt.Errorf("CONSUL_HTTP_ADDR: %q has the scheme %q; accepted: host:port, http://host:port, https://host:port or unix://path", addr, scheme)
+	}
+	return nil
 }
 
 // planEnvironment is the environment with what the flags say in it. What comes first counts.
@@ -196,8 +247,13 @@ func (p statedPlan) print(w io.Writer, paint painter) {
 			line("%s  %s: %s", paint(group.color, fmt.Sprintf("%-7s", group.word)), n.Name, n.Text)
 		}
 	}
+	if len(p.Failures) > 0 {
+		line("\n%s", paint(red, "The plan is incomplete: nothing could be planned for what failed."))
+	}
 	if p.Empty() {
-		line("\n%s", paint(green, "Nothing to change."))
+		if len(p.Failures) == 0 {
+			line("\n%s", paint(green, "Nothing to change."))
+		}
 		return
 	}
 	line("\n%s", paint(bold, fmt.Sprintf("%d to create, %d to update, %d to renew, %d to delete; %d held. Nothing was written.",

@@ -45,6 +45,19 @@ func newSite(world *lab.World, aws *controlsim.Server, consul *consulsim.Server)
 	return &site{world: world, aws: aws, consul: consul, env: env}
 }
 
+// configure gives functions of the account the settings of the extension that env has, after the faults.
+func (s *site) configure(functions []string) {
+	variables := make(map[string]string)
+	for name := range s.world.Function().Env {
+		if strings.HasPrefix(name, "CONSUL_") { // the store's address is not the function's to set
+			variables[name] = s.env[name]
+		}
+	}
+	for _, name := range functions {
+		s.aws.SetEnvironment(name, variables)
+	}
+}
+
 // without takes a service out of a list of upstreams.
 func without(list, service string) string {
 	return strings.Join(slices.DeleteFunc(strings.Split(list, ","), func(u string) bool { return strings.HasPrefix(u, service+":") }), ",")

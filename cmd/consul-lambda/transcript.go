@@ -49,7 +49,7 @@ func newTranscript(w io.Writer, asJSON bool) *transcript {
 	return &transcript{w: w, json: asJSON, paint: painterFor(w), began: time.Now()}
 }
 
-// print writes text. A reader that has gone away is no reason to stop: what was started must be ended in order.
+// print writes text. A reader that has gone away is no reason to stop: what was started must be ended in order. See [output].
 func (t *transcript) print(format string, args ...any) {
 	if !t.json {
 		_, _ = fmt.Fprintf(t.w, format, args...)

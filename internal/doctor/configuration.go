@@ -11,6 +11,9 @@ import (
 	"github.com/consul-lambda/consul-lambda/mesh"
 )
 
+// unnamed is the mistake that nobody can make in a sandbox: Lambda sets the variable there.
+const unnamed = "AWS_LAMBDA_FUNCTION_NAME: not set"
+
 // configuration reads the environment as the extension does.
 func configuration(_ context.Context, p *patient) []Result {
 	f := finding{name: "configuration"}
@@ -24,6 +27,9 @@ func configuration(_ context.Context, p *patient) []Result {
 			remedy := "correct it: the extension does not start with it, and neither does the function"
 			if ok {
 				remedy = "accepted: " + accepted
+			}
+			if wrong == unnamed {
+				remedy = "say --function NAME, which reads the whole configuration of that function from AWS, or set the variable to its name"
 			}
 			results = append(results, f.fail(remedy, "%s", wrong))
 		}

@@ -275,6 +275,71 @@ func TestPortsAreThoseOfTheExtensionBesideUs(t *testing.T) {
 	}
 }
 
+func TestAPortThatTakesConnectionsAndIsSilentIsTheFirstSuspect(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lab.Config{})
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close() // nobody accepts: the kernel takes the connections
+	report := Run(t.Context(), Config{
+		Environ: environ(w, "CONSUL_MESH_GATEWAY_URI="+ln.Addr().String()+","+w.Mesh.Gateway.Addr(), "CONSUL_EXTENSION_DIAL_TIMEOUT=500ms"),
+		Watch:   quick,
+	})
+	routes := of(report, "route")
+	first, second := routes[0], routes[1]
+	if first.Status != Fail || !strings.HasSuffix(first.Subject, " through "+ln.Addr().String()) || !strings.Contains(first.Remedy, "not a mesh gateway's") {
+		t.Errorf("%+v", first)
+	}
+	if second.Status != Fail || second.Remedy != "as for "+first.Subject { // said once
+		t.Errorf("%+v", second)
+	}
+	if last := routes[len(routes)-1]; last.Status != OK || !strings.HasSuffix(last.Subject, " through "+w.Mesh.Gateway.Addr()) {
+		t.Errorf("%+v", last)
+	}
+}
+
+// One destination that cannot be reached is no reason to doubt the gateway.
+func TestTheGatewayIsNotBlamedForOneDestination(t *testing.T) {
+	t.Parallel()
+	hung, fine := Result{Name: "route", Subject: "web:8080", Status: Fail, Remedy: hungRemedy}, Result{Name: "route", Status: OK}
+	found := [][]Result{{hung}, {fine}}
+	blameSilent(found)
+	if found[0][0].Remedy != hungRemedy || found[1][0].Remedy != "" {
+		t.Errorf("%+v", found)
+	}
+	found[1][0] = hung
+	blameSilent(found)
+	if found[0][0].Remedy != silentRemedy || found[1][0].Remedy != "as for web:8080" {
+		t.Errorf("%+v", found)
+	}
+}
+
+func TestAMissingNameSaysHowToGiveOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lab.Config{})
+	report := Run(t.Context(), Config{Environ: environ(w, "AWS_LAMBDA_FUNCTION_NAME=")})
+	if r := report.Results[0]; r.Status != Fail || !strings.Contains(r.Detail, "AWS_LAMBDA_FUNCTION_NAME") || !strings.Contains(r.Remedy, "--function NAME") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestTheRemedyOfAWrongSettingOfTheStoreIsItsOwn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lab.Config{})
+	for setting, remedy := range map[string]string{
+		"AWS_ENDPOINT_URL_SSM=garbage": "correct the variable that is named",
+		"AWS_REGION=":                  "Lambda sets the region",
+	} {
+		r := of(Run(t.Context(), Config{Environ: environ(w, setting), Only: []string{lab.Web}, Watch: quick}), "store")[0]
+		name, _, _ := strings.Cut(setting, "=")
+		if r.Status != Fail || !strings.Contains(r.Detail, name) || !strings.Contains(r.Remedy, remedy) {
+			t.Errorf("%s: %+v", setting, r)
+		}
+	}
+}
+
 func TestWhoseCredentialsWereUsedIsSaid(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Config{})

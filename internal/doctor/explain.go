@@ -40,14 +40,21 @@ func (n names) explain(err error) (detail, remedy string) {
 	case errors.Is(err, tlsstate.ErrNoGateway):
 		return err.Error(), "the gateway could be reached a moment ago: is it being restarted?"
 	case errors.Is(err, context.DeadlineExceeded):
-		return "the gateway took the connection, and the handshake did not end in time: asked for " + n.sni,
-			"the gateway does not reach the destination: is its sidecar's address reachable from the gateway?"
+		return "the gateway took the connection, and the handshake did not end in time: asked for " + n.sni, hungRemedy
 	case isClosed(err):
 		return "the gateway closed the connection in the handshake: it has no route for " + n.sni + ", or nobody behind it",
 			fmt.Sprintf("the gateway has no route for this SNI: is the service %s, and is its sidecar up?", n.place())
 	}
 	return err.Error(), ""
 }
+
+const (
+	hungRemedy = "the gateway does not reach the destination: is its sidecar's address reachable from the gateway?"
+	// silentRemedy is for a gateway through which no handshake ends at all.
+	silentRemedy = "no handshake through this gateway ends: is this the port on which it listens for the mesh (its Kubernetes service's, " +
+		"by default 443 or 8443)? A port that is not a mesh gateway's may be so silent. If it is one, it does not reach the " +
+		"destinations: are the addresses of their sidecars reachable from it?"
+)
 
 const refusedRemedy = "the destination's sidecar does not trust our leaf: is it of the same cluster, and has it the current roots?"
 

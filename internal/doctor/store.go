@@ -22,7 +22,11 @@ func store(ctx context.Context, p *patient) []Result {
 	}
 	s, err := paramstore.New(paramstore.Config{Getenv: p.getenv})
 	if err != nil {
-		return one(f.fail("Lambda sets the region and the credentials; elsewhere use those of a profile, or set the variable", "%v", err))
+		remedy := "correct the variable that is named, or take it away"
+		if cmp.Or(p.getenv("AWS_REGION"), p.getenv("AWS_DEFAULT_REGION")) == "" {
+			remedy = "Lambda sets the region; elsewhere use that of a profile, or set the variable"
+		}
+		return one(f.fail(remedy, "%v", err))
 	}
 	defer s.Close()
 	began := time.Now()

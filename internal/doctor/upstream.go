@@ -53,11 +53,28 @@ func upstreams(ctx context.Context, p *patient) []Result {
 		})
 	}
 	all.Wait()
+	for g := range states {
+		blameSilent(found[g*len(p.upstreams) : (g+1)*len(p.upstreams)])
+	}
 	var results []Result
 	for _, r := range found {
 		results = append(results, r...)
 	}
 	return results
+}
+
+// blameSilent looks at all that was found through one gateway: where every handshake hangs, it is rather the gateway than each of the
+// destinations. The route is the first of what was found of an upstream.
+func blameSilent(found [][]Result) {
+	for _, r := range found {
+		if r[0].Remedy != hungRemedy {
+			return
+		}
+	}
+	for _, r := range found {
+		r[0].Remedy = "as for " + found[0][0].Subject
+	}
+	found[0][0].Remedy = silentRemedy
 }
 
 // states are what the extension trusts, once for each gateway that can be reached. stop ends them, in each case.

@@ -60,14 +60,16 @@ type BuildOptions struct {
 	Registrator bool
 }
 
+// tags leave out of the programs what the Makefile does, which says why.
+const tags = "-tags=nethttpomithttp2,lambda.norpc"
+
 // Build compiles the programs from the sources of the module that the working directory is in, into dir. It takes a
 // second when the go command's cache is warm. The caller owns dir. What it returns names what was built.
 func Build(ctx context.Context, dir string, opts BuildOptions) (Programs, error) {
 	p := programsIn(dir)
-	// As the Makefile does it: static, and without HTTP/2, which neither the Extensions API nor Parameter Store speaks.
-	args, cgo := []string{"-trimpath", "-ldflags=-s -w", "-tags=nethttpomithttp2,lambda.norpc"}, "CGO_ENABLED=0"
+	args, cgo := []string{tags, "-trimpath", "-ldflags=-s -w"}, "CGO_ENABLED=0"
 	if opts.Race {
-		args, cgo = []string{"-race", "-tags=nethttpomithttp2,lambda.norpc"}, "CGO_ENABLED=1"
+		args, cgo = []string{tags, "-race"}, "CGO_ENABLED=1"
 	}
 	if opts.Registrator {
 		p.Extension, p.Function = "", ""

@@ -5,8 +5,9 @@
 // unmodified AWS SDK, pointed at it with AWS_ENDPOINT_URL_LAMBDA, AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API and
 // AWS_ENDPOINT_URL_STS (one URL serves all three), cannot tell the difference in the operations it has:
 //
-//   - Lambda (REST JSON): CreateFunction, GetFunction, ListFunctions, DeleteFunction (with a qualifier: a version),
-//     PublishVersion, TagResource, UntagResource, ListTags, CreateAlias, UpdateAlias, GetAlias, ListAliases, DeleteAlias
+//   - Lambda (REST JSON): CreateFunction, GetFunction, GetFunctionConfiguration, ListFunctions, DeleteFunction (with a
+//     qualifier: a version), PublishVersion, TagResource, UntagResource, ListTags, CreateAlias, UpdateAlias, GetAlias,
+//     ListAliases, DeleteAlias
 //   - tagging (AWS JSON 1.1): GetResources
 //   - STS (Query): GetCallerIdentity
 //

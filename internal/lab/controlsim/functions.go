@@ -22,6 +22,8 @@ type Function struct {
 	Versions int
 	// Aliases are the versions that aliases point to ("$LATEST" or a number). May be nil.
 	Aliases map[string]string
+	// Environment are its variables, which every version has. May be nil.
+	Environment map[string]string
 }
 
 const latest = "$LATEST"
@@ -117,6 +119,18 @@ func (s *Server) SetAliases(name string, aliases map[string]string) bool {
 	return true
 }
 
+// SetEnvironment makes these the only variables of a function. It says whether there is one of that name, and makes no event: the
+// server has no updates of configurations.
+func (s *Server) SetEnvironment(name string, variables map[string]string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, ok := s.functions[name]
+	if ok {
+		f.Environment = maps.Clone(variables)
+	}
+	return ok
+}
+
 // Remove deletes a function and says whether there was one.
 func (s *Server) Remove(name string) bool {
 	s.mu.Lock()
@@ -138,7 +152,7 @@ func (s *Server) Get(name string) (Function, bool) {
 		return Function{}, false
 	}
 	out := f.Function
-	out.Tags, out.Aliases = maps.Clone(out.Tags), maps.Clone(out.Aliases)
+	out.Tags, out.Aliases, out.Environment = maps.Clone(out.Tags), maps.Clone(out.Aliases), maps.Clone(out.Environment)
 	return out, true
 }
 
@@ -161,7 +175,7 @@ func (s *Server) names() []string {
 // add stores a copy. The caller holds mu.
 func (s *Server) add(f Function) *function {
 	f.Role = cmp.Or(f.Role, s.role(f.Name))
-	f.Aliases = maps.Clone(f.Aliases)
+	f.Aliases, f.Environment = maps.Clone(f.Aliases), maps.Clone(f.Environment)
 	stored := &function{Function: f, modified: time.Now(), gone: map[int]bool{}, notes: map[string]note{}}
 	stored.setTags(maps.Clone(f.Tags))
 	if _, replaced := s.functions[f.Name]; !replaced {

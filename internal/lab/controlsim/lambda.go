@@ -35,6 +35,9 @@ var lambdaOperations = map[string]operation{
 	},
 	"GET 2015-03-31/functions":   {name: "ListFunctions", family: familyLambda, do: (*Server).listFunctions},
 	"GET 2015-03-31/functions/*": {name: "GetFunction", family: familyGetFunction, do: (*Server).getFunction},
+	"GET 2015-03-31/functions/*/configuration": {
+		name: "GetFunctionConfiguration", family: familyLambda, do: (*Server).getFunctionConfiguration,
+	},
 	"DELETE 2015-03-31/functions/*": {
 		name: "DeleteFunction", family: familyLambda, do: (*Server).deleteFunction,
 		event: deleteFunction,
@@ -154,7 +157,17 @@ type wireConfiguration struct {
 	CodeSize, MemorySize, Timeout  int
 	LastUpdateStatus               string
 	Architectures                  []string
+	Environment                    *wireEnvironment `json:",omitempty"`
 }
+
+// wireEnvironment is an EnvironmentResponse.
+type wireEnvironment struct {
+	Variables map[string]string `json:",omitempty"`
+	Error     *wireError        `json:",omitempty"`
+}
+
+// wireError stands in an answer for the part of it that the caller may not see.
+type wireError struct{ ErrorCode, Message string }
 
 // configuration is that of a function by a qualifier, which is part of the ARN unless it is "".
 func (s *Server) configuration(f *function, qualifier string) wireConfiguration {
@@ -192,7 +205,8 @@ func (s *Server) createFunction(rq *request) (any, *awswire.Failure) {
 	return s.configuration(s.add(Function{Name: rq.ref.name, Role: rq.in.Role, Tags: rq.in.Tags}), ""), nil
 }
 
-func (s *Server) getFunction(rq *request) (any, *awswire.Failure) {
+// findQualified is find, and an error unless there is what the qualifier names.
+func (s *Server) findQualified(rq *request) (*function, *awswire.Failure) {
 	f, failure := s.find(rq)
 	if failure != nil {
 		return nil, failure
@@ -200,18 +214,48 @@ func (s *Server) getFunction(rq *request) (any, *awswire.Failure) {
 	if q := rq.ref.qualifier; q != "" && f.Aliases[q] == "" && !f.hasVersion(q) {
 		return nil, notFound(s.ARN(f.Name + ":" + q))
 	}
-	type wireTagsError struct{ ErrorCode, Message string }
+	return f, nil
+}
+
+// withEnvironment is configuration, and the variables, which events and listings here do not have. As with tags, who may not decrypt
+// them gets an answer all the same.
+// https://docs.aws.amazon.com/lambda/latest/api/API_EnvironmentResponse.html
+func (s *Server) withEnvironment(f *function, qualifier string) wireConfiguration {
+	c := s.configuration(f, qualifier)
+	switch {
+	case len(f.Environment) == 0:
+	case s.denied["kms:Decrypt"]:
+		c.Environment = &wireEnvironment{Error: &wireError{"AccessDeniedException", s.account.Denied("kms:Decrypt", s.ARN(f.Name))}}
+	default:
+		c.Environment = &wireEnvironment{Variables: f.Environment}
+	}
+	return c
+}
+
+func (s *Server) getFunctionConfiguration(rq *request) (any, *awswire.Failure) {
+	f, failure := s.findQualified(rq)
+	if failure != nil {
+		return nil, failure
+	}
+	return s.withEnvironment(f, rq.ref.qualifier), nil
+}
+
+func (s *Server) getFunction(rq *request) (any, *awswire.Failure) {
+	f, failure := s.findQualified(rq)
+	if failure != nil {
+		return nil, failure
+	}
 	out := struct {
 		Configuration wireConfiguration
 		Code          struct{ RepositoryType, Location string }
 		Tags          map[string]string `json:",omitempty"`
-		TagsError     *wireTagsError    `json:",omitempty"`
+		TagsError     *wireError        `json:",omitempty"`
 		Concurrency   struct{}
-	}{Configuration: s.configuration(f, rq.ref.qualifier)}
+	}{Configuration: s.withEnvironment(f, rq.ref.qualifier)}
 	out.Code.RepositoryType = "S3"
 	out.Code.Location = "https://awslambda-" + s.account.Region + "-tasks.s3." + s.account.Region + ".amazonaws.com/snapshots/" + f.Name
 	if s.denied["lambda:ListTags"] {
-		out.TagsError = &wireTagsError{"AccessDeniedException", s.account.Denied("lambda:ListTags", s.ARN(f.Name))}
+		out.TagsError = &wireError{"AccessDeniedException", s.account.Denied("lambda:ListTags", s.ARN(f.Name))}
 	} else {
 		out.Tags = f.Tags
 	}

@@ -131,7 +131,8 @@ func (s *Server) SetLimits(l Limits) {
 }
 
 // Deny takes permissions away by IAM's names of the actions, "tag:GetResources", until Allow. The calls fail, but for
-// GetFunction without "lambda:ListTags", which succeeds with a TagsError.
+// GetFunction without "lambda:ListTags", which succeeds with a TagsError. Without "kms:Decrypt" a function's environment is an error
+// in the answer that would have it.
 func (s *Server) Deny(actions ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
