@@ -107,7 +107,10 @@ func (p Plan) String() string {
 			fmt.Fprintf(&b, "%-7s %s: %s\n", group.word, n.Name, n.Text)
 		}
 	}
-	if p.Empty() {
+	switch {
+	case len(p.Failures) > 0:
+		b.WriteString("incomplete: nothing could be planned for what failed\n")
+	case p.Empty():
 		b.WriteString("nothing to change\n")
 	}
 	return b.String()

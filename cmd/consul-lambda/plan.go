@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -109,9 +108,6 @@ func makePlan(ctx context.Context, cmd *cli.Command) (statedPlan, error) {
 	if err != nil {
 		return statedPlan{}, fmt.Errorf("the registrator's configuration, by variables or by flags (see consul-lambda plan --help):\n%s", withFlags(err))
 	}
-	if err := checkConsulAddr(os.Getenv("CONSUL_HTTP_ADDR")); err != nil {
-		return statedPlan{}, err
-	}
 	log := slog.New(slog.NewTextHandler(cmd.Root().ErrWriter, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	for _, w := range settings.Warnings {
 		log.Warn("configuration", "warning", w)
@@ -187,15 +183,6 @@ func withFlags(err error) string {
 		}
 	}
 	return strings.Join(lines, "\n")
-}
-
-// checkConsulAddr refuses the schemes that consul/api does, by the name of the variable.
-func checkConsulAddr(addr string) error {
-	scheme, _, ok := strings.Cut(addr, "://")
-	if ok && !slices.Contains([]string{"http", "https", "unix"}, scheme) {
-		return fmt.Errorf("CONSUL_HTTP_ADDR: %q has the scheme %q; accepted: host:port, http://host:port, https://host:port or unix://path", addr, scheme)
-	}
-	return nil
 }
 
 // planEnvironment is the environment with what the flags say in it. What comes first counts.

@@ -104,7 +104,8 @@ func New(cfg Config) (*Client, error) {
 	conf.HttpClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client, err := api.NewClient(conf)
 	if err != nil {
-		return nil, fmt.Errorf("consulapi: %w", err)
+		return nil, fmt.Errorf("consulapi: CONSUL_HTTP_ADDR: %q: %w; accepted: host:port, http://host:port, https://host:port or unix://path",
+			conf.Address, err)
 	}
 	return &Client{
 		api:        client,

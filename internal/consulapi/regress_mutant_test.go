@@ -42,3 +42,12 @@ func TestALeafThatLacksAPartIsAnError(t *testing.T) {
 		}
 	}
 }
+
+// A mistake in the variable names it, with its value and what is accepted.
+func TestAnAddressThatIsNoneIsNamed(t *testing.T) {
+	t.Setenv("CONSUL_HTTP_ADDR", "ftp://consul.example")
+	_, err := New(Config{})
+	if err == nil || !strings.Contains(err.Error(), `CONSUL_HTTP_ADDR: "ftp://consul.example"`) || !strings.Contains(err.Error(), "accepted: ") {
+		t.Errorf("the error is %v", err)
+	}
+}

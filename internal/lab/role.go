@@ -32,7 +32,7 @@ func (w *World) reader() ssmsim.Principal {
 }
 
 // writer is the registrator's role, with the policy of deploy/terraform: it lists parameters, writes and deletes documents, and
-// reads what is elsewhere, Consul's token and CA certificate. It does not read a document, though it might: it must not need to.
+// reads what is elsewhere, Consul's token and CA certificate. It does not read a document: it must not need to.
 func writer(role lambdasim.Options) ssmsim.Principal {
 	return principal(role, func(action, resource string) bool {
 		document := strings.Contains(resource, ":parameter"+dataPrefix+"/")
