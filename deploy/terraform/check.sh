@@ -7,7 +7,7 @@
 #   upgrade   plans over a state of the predecessor's module
 #   lint      tflint
 #   docs      the tables in the READMEs are those of the variables
-#   rules     the modules agree with the code on environment variables and AWS calls
+#   rules     the modules agree with the code on environment variables and AWS calls, and docs/security.md with their policies
 #
 # TERRAFORM, TFLINT and TFCHECK are the programs (terraform of the PATH; bin/tflint and bin/tfcheck, as make builds them).
 # TF_PLUGIN_DIR has the folder registry.terraform.io with the provider: where it is not set, such a folder is looked for, and where

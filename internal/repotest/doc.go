@@ -6,6 +6,7 @@
 //
 // It has no code outside its tests. rules_test.go is the rules, each a function from a file to complaints, and seeded_test.go shows
 // each rule a file that breaks it. markdown_test.go is what pages and workflows point at: files, headings, tests, targets of make.
+// messages_test.go and documented_test.go hold what the programs log, read and count against the pages that explain it.
 // parameters_test.go is the one rule about Go code that no linter has: more than three parameters are a struct.
 //
 // It reads text. What packages may import is for deptest, how Go code is written for the linters.

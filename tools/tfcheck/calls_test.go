@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/zclconf/go-cty/cty"
 )
 
 func parsed(t testing.TB, source string) []*ast.File {
@@ -74,24 +76,99 @@ func loaded(t testing.TB, source string) *module {
 	return m
 }
 
-func TestActionsAreThoseOfStatementsThatAllow(t *testing.T) {
+func TestCallsThroughAStoreAreFoundByTheMethod(t *testing.T) {
+	got := stored(slices.Values(parsed(t, `package a
+func f() {
+	d := documents{writer: cfg.Store.Writer(paramstore.WriterConfig{})}
+	p.store.Describe(ctx, prefix, token)
+	var r *paramstore.Reader
+}`)))
+	want := []string{"ssm:DeleteParameter", "ssm:DescribeParameters", "ssm:PutParameter"}
+	if !slices.Equal(got, want) {
+		t.Errorf("calls are %q, want %q: a type is no call", got, want)
+	}
+}
+
+func TestACallIsOnWhatItsPackageAsksFor(t *testing.T) {
+	const store = `import "github.com/consul-lambda/consul-lambda/internal/paramstore"; func f(s *paramstore.Store) `
+	const client = `import "github.com/aws/aws-sdk-go-v2/service/ssm"; var in ssm.`
+	s := side{on: map[string][]string{"internal/a": {"A"}, "internal/b": {"B", "C"}}, implied: []right{{"kms:Decrypt", "K"}}}
+	for _, tt := range []struct {
+		file, source string
+		want         string // beside the implied right
+		says         string // "" for nothing
+	}{
+		{"internal/a/a.go", store + `{ s.Reader("a"); s.Describe() }`, "ssm:DescribeParameters on * ssm:GetParameter on A", ""},
+		{"internal/b/b.go", store + `{ s.Reader("b") }`, "ssm:GetParameter on B ssm:GetParameter on C", ""},
+		{"internal/b/b.go", `func f() { zip.Reader("b") }`, "", ""},
+		{"internal/c/c.go", store + `{ s.Reader("c") }`, "", "internal/c calls ssm:GetParameter, and tfcheck does not know on what"},
+		{"internal/a/a.go", client + `PutParameterInput`, "ssm:PutParameter on A", ""},
+		{"internal/paramstore/a.go", client + `PutParameterInput`, "", ""},
+		{"internal/paramstore/a.go", client + `LabelParameterVersionInput`, "", "ssm:LabelParameterVersion, and tfcheck does not know through which method"},
+	} {
+		rights, complaints := s.needed(map[string]*ast.File{tt.file: parsed(t, "package a; "+tt.source)[0]})
+		more, less := difference(map[right]bool{{"kms:Decrypt", "K"}: true}, rights)
+		var got []string
+		for _, r := range more {
+			got = append(got, r.String())
+		}
+		if strings.Join(got, " ") != tt.want || len(less) > 0 {
+			t.Errorf("%s: %s needs %q, without %q, want %q", tt.file, tt.source, got, less, tt.want)
+		}
+		if said := strings.Join(complaints, " "); tt.says == "" && said != "" || !strings.Contains(said, tt.says) {
+			t.Errorf("%s: %s: says %q, want %q", tt.file, tt.source, said, tt.says)
+		}
+	}
+}
+
+func TestRightsAreThoseOfStatementsThatAllow(t *testing.T) {
 	m := loaded(t, `
+variable "x" { default = true }
+variable "sns" {}
 locals {
   listed     = ["ec2:CreateNetworkInterface"]
   statements = concat([
     { Effect = "Allow", Action = ["ssm:GetParameter", "kms:Decrypt"], Resource = "*" },
     { Effect = "Deny", Action = ["ssm:PutParameter"], Resource = "*", Condition = { ArnEquals = { "lambda:SourceFunctionArn" = "a" } } },
-  ], [for s in [{ Effect = "Allow", Action = local.listed }] : s if var.x])
+  ], [for s in [{ Effect = "Allow", Action = local.listed, Resource = local.own }] : s if var.x])
+  own = ["${data.a.b}/*", aws_c.d[0].arn]
 }
 resource "aws_iam_role" "a" {
   assume_role_policy = jsonencode({ Statement = [{ Effect = "Allow", Action = "sts:AssumeRole" }] })
 }
 resource "aws_iam_policy" "a" {
-  policy = jsonencode({ Statement = [{ Effect = "Allow", Action = [var.sns ? "sns:Publish" : "sqs:SendMessage"] }] })
+  policy = jsonencode({ Statement = concat(local.statements, [{ Effect = "Allow", Action = var.sns ? "sns:Publish" : "sqs:SendMessage", Resource = "q" }]) })
 }`)
-	want := []string{"ec2:CreateNetworkInterface", "kms:Decrypt", "sns:Publish", "sqs:SendMessage", "ssm:GetParameter"}
-	if got := m.actions(); !slices.Equal(got, want) {
-		t.Errorf("actions are %q, want %q", got, want)
+	elsewhere := map[string]cty.Value{
+		"data":  cty.ObjectVal(map[string]cty.Value{"a": cty.ObjectVal(map[string]cty.Value{"b": cty.StringVal("B")})}),
+		"aws_c": cty.ObjectVal(map[string]cty.Value{"d": cty.TupleVal([]cty.Value{cty.ObjectVal(map[string]cty.Value{"arn": cty.StringVal("D")})})}),
+	}
+	got, err := m.policy(map[string]cty.Value{"sns": cty.False}, elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[right]bool{
+		{"ssm:GetParameter", "*"}: true, {"kms:Decrypt", "*"}: true, {"sqs:SendMessage", "q"}: true,
+		{"ec2:CreateNetworkInterface", "B/*"}: true, {"ec2:CreateNetworkInterface", "D"}: true,
+	}
+	if more, less := difference(want, got.rights()); len(more)+len(less) > 0 {
+		t.Errorf("rights have %q too many, and lack %q", more, less)
+	}
+}
+
+func TestAPolicyThatCannotBeEvaluatedIsAnError(t *testing.T) {
+	const one = `resource "aws_iam_policy" "a" { policy = jsonencode({ Statement = local.a }) }` + "\n"
+	for source, says := range map[string]string{
+		`locals { a = [] }`:             "0 policies",
+		one + one + `locals { a = [] }`: "2 policies",
+		one:                             "no local.a",
+		one + "locals {\n a = local.b\n b = local.a\n}": "made of itself",
+		one + `locals { a = nonsense() }`:               "nonsense",
+		one + `locals { a = [{ Effects = "Allow" }] }`:  "Effects",
+	} {
+		if _, err := loaded(t, source).policy(nil, nil); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: the error is %v, want one that says %q", source, err, says)
+		}
 	}
 }
 

@@ -65,6 +65,44 @@ func parse(name string) (*ast.File, error) {
 	return parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
 }
 
+// paramstore is the package through whose methods all others call Parameter Store, and which calls a method makes.
+const paramstore = "internal/paramstore"
+
+var through = map[string][]string{
+	"Reader":   {"ssm:GetParameter"},
+	"Writer":   {"ssm:PutParameter", "ssm:DeleteParameter"},
+	"Describe": {"ssm:DescribeParameters"},
+}
+
+// stored is the calls that Go files make through a Store of paramstore. They are known by the methods' names, so that only files of a
+// package that imports it are for this.
+func stored(files iter.Seq[*ast.File]) (actions []string) {
+	found := map[string]bool{}
+	for file := range files {
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			if selector, ok := call.Fun.(*ast.SelectorExpr); ok {
+				for _, action := range through[selector.Sel.Name] {
+					found[action] = true
+				}
+			}
+			return true
+		})
+	}
+	return sorted(found)
+}
+
+// imports says whether a file imports a package of the repository.
+func imports(file *ast.File, pkg string) bool {
+	return slices.ContainsFunc(file.Imports, func(spec *ast.ImportSpec) bool {
+		path, err := strconv.Unquote(spec.Path.Value)
+		return err == nil && strings.HasSuffix(path, "/"+pkg)
+	})
+}
+
 // calls is the AWS calls in Go files, as IAM names them. No call of the SDK is made without its input: each ssm.GetParameterInput, or
 // lambda.NewListFunctionsPaginator, is one.
 func calls(files iter.Seq[*ast.File]) (actions []string, complaints []string) {

@@ -26,8 +26,11 @@ type module struct {
 	locals    map[string]hclsyntax.Expression // expressions, by name
 }
 
-// variable is a variable block. Default is its source text, or empty if the variable is required.
-type variable struct{ name, description, typ, def string }
+// variable is a variable block. def is the source text of its default, or empty if the variable is required; value is that default.
+type variable struct {
+	name, description, typ, def string
+	value                       hclsyntax.Expression
+}
 
 type output struct{ name, description string }
 
@@ -60,12 +63,16 @@ func load(dir string) (*module, error) {
 func (m *module) add(block *hclsyntax.Block, source []byte) {
 	switch block.Type {
 	case "variable":
-		m.variables = append(m.variables, variable{
+		v := variable{
 			name:        block.Labels[0],
 			description: text(block.Body.Attributes["description"]),
 			typ:         oneLine(sourceOf(block.Body.Attributes["type"], source)),
 			def:         oneLine(sourceOf(block.Body.Attributes["default"], source)),
-		})
+		}
+		if def := block.Body.Attributes["default"]; def != nil {
+			v.value = def.Expr
+		}
+		m.variables = append(m.variables, v)
 	case "output":
 		m.outputs = append(m.outputs, output{block.Labels[0], text(block.Body.Attributes["description"])})
 	case "provider":
@@ -133,57 +140,4 @@ func (m *module) environment() ([]string, error) {
 	}
 	slices.Sort(names)
 	return names, nil
-}
-
-// action is what a policy's Action looks like.
-var action = regexp.MustCompile(`^[a-z0-9-]+:[A-Z*]\w*$`)
-
-// actions is what the module's statements allow, wherever they are: every string in an Action of an object whose Effect is Allow, and
-// in the locals that such an Action names.
-func (m *module) actions() []string {
-	found := map[string]bool{}
-	for _, body := range m.bodies {
-		_ = hclsyntax.VisitAll(body, func(node hclsyntax.Node) hcl.Diagnostics {
-			object, ok := node.(*hclsyntax.ObjectConsExpr)
-			if !ok {
-				return nil
-			}
-			var effect string
-			var allowed hclsyntax.Expression
-			for _, item := range object.Items {
-				switch constant(item.KeyExpr) {
-				case "Effect":
-					effect = constant(item.ValueExpr)
-				case "Action":
-					allowed = item.ValueExpr
-				}
-			}
-			if effect == "Allow" && allowed != nil {
-				m.collect(allowed, found)
-			}
-			return nil
-		})
-	}
-	delete(found, "sts:AssumeRole") // of the role's trust, not of its policy
-	return sorted(found)
-}
-
-func (m *module) collect(e hclsyntax.Node, found map[string]bool) {
-	_ = hclsyntax.VisitAll(e, func(node hclsyntax.Node) hcl.Diagnostics {
-		switch node := node.(type) {
-		case *hclsyntax.TemplateExpr:
-			if s := constant(node); action.MatchString(s) {
-				found[s] = true
-			}
-		case *hclsyntax.ScopeTraversalExpr:
-			if node.Traversal.RootName() != "local" || len(node.Traversal) < 2 {
-				return nil
-			}
-			name, _ := node.Traversal[1].(hcl.TraverseAttr)
-			if list, ok := m.locals[name.Name].(*hclsyntax.TupleConsExpr); ok {
-				m.collect(list, found)
-			}
-		}
-		return nil
-	})
 }

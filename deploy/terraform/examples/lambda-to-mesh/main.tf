@@ -99,6 +99,12 @@ resource "aws_iam_role_policy_attachment" "caller_logs" {
   policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
 }
 
+# A run may take the registrator's timeout, and so may the answer: the AWS CLI gives up after a minute by itself, and invokes again.
+output "sync" {
+  description = "Makes the registrator's first run now, or another full one."
+  value       = "aws lambda invoke --region ${var.region} --cli-read-timeout 0 --function-name ${module.registrator.function_name} /dev/stdout"
+}
+
 output "invoke" {
   description = "Calls the function, which calls the service."
   value       = "aws lambda invoke --region ${var.region} --function-name ${aws_lambda_function.caller.function_name} /dev/stdout"

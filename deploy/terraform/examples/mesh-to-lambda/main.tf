@@ -75,6 +75,12 @@ resource "aws_iam_role_policy" "gateway" {
   })
 }
 
+# A run may take the registrator's timeout, and so may the answer: the AWS CLI gives up after a minute by itself, and invokes again.
+output "sync" {
+  description = "Makes the registrator's first run now, or another full one."
+  value       = "aws lambda invoke --region ${var.region} --cli-read-timeout 0 --function-name ${module.registrator.function_name} /dev/stdout"
+}
+
 output "terminating_gateway" {
   description = "For `consul config write`: makes the gateway answer for the function."
   value = jsonencode({

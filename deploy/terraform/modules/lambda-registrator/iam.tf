@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 
-# What the registrator may do, and nothing else. tools/tfcheck holds this file against the calls in the code.
+# What the registrator may do, and nothing else. tools/tfcheck holds each action, with what it is on, against the calls in the code,
+# and the copy in docs/security.md against this.
 
 locals {
   parameter_arn = "arn:${local.partition}:ssm:${local.region}:${local.account}:parameter"
@@ -57,9 +58,10 @@ locals {
     }],
     [for statement in [
       {
+        # Not GetParameter: whether a document is as it was left is seen in its version, which the list below has.
         Sid      = "KeepDocuments"
         Effect   = "Allow"
-        Action   = ["ssm:PutParameter", "ssm:GetParameter", "ssm:DeleteParameter"]
+        Action   = ["ssm:PutParameter", "ssm:DeleteParameter"]
         Resource = local.document_arn
       },
       {
@@ -75,8 +77,8 @@ locals {
     local.data_prefix == "" || var.kms_key_arn == "" ? [] : [{
       Sid    = "EncryptDocuments"
       Effect = "Allow"
-      # Encrypt is for the Standard tier, GenerateDataKey for the Advanced one.
-      Action   = ["kms:Encrypt", "kms:GenerateDataKey", "kms:Decrypt"]
+      # Encrypt is for the Standard tier, GenerateDataKey for the Advanced one. A write, one over what is there too, decrypts nothing.
+      Action   = ["kms:Encrypt", "kms:GenerateDataKey"]
       Resource = var.kms_key_arn
       Condition = {
         StringEquals = { "kms:ViaService" = local.via_parameter_store }

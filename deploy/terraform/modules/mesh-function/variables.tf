@@ -74,7 +74,7 @@ variable "kms_key_arn" {
 }
 
 variable "settings" {
-  description = "What can be tuned in the extension; the README at the root has each with its default. Durations are Go's: `5m`, `300ms`."
+  description = "What can be tuned in the extension; docs/configuration.md has each with its default. Durations are Go's: `5m`, `300ms`."
   type = object({
     refresh_frequency  = optional(string)
     proxy_timeout      = optional(string)

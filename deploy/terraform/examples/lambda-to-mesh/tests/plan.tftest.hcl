@@ -58,4 +58,8 @@ run "the_function_finds_what_the_registrator_writes" {
     condition     = startswith(output.invoke, "aws lambda invoke --region us-east-1 --function-name demo-caller")
     error_message = output.invoke
   }
+  assert {
+    condition     = output.sync == "aws lambda invoke --region us-east-1 --cli-read-timeout 0 --function-name demo-registrator /dev/stdout"
+    error_message = output.sync
+  }
 }

@@ -49,4 +49,8 @@ run "the_gateway_may_invoke_the_function_and_no_other" {
     condition     = jsondecode(output.terminating_gateway) == { Kind = "terminating-gateway", Name = "lambdas", Services = [{ Name = "demo-called" }] }
     error_message = output.terminating_gateway
   }
+  assert {
+    condition     = output.sync == "aws lambda invoke --region us-east-1 --cli-read-timeout 0 --function-name demo-registrator /dev/stdout"
+    error_message = output.sync
+  }
 }
