@@ -232,8 +232,9 @@ check-arm64: ## the commands build for arm64
 	GOOS=linux GOARCH=arm64 $(GOBUILD) -o bin/linux_arm64/ ./cmd/...
 
 .PHONY: check-test
-check-test: ## make test, with nothing taken from the cache
+check-test: ## make test, with nothing taken from the cache; and the person's command as it is shipped, without templates
 	@$(MAKE) --no-print-directory test TESTFLAGS=-count=1
+	CGO_ENABLED=0 go test -count=1 -tags urfave_cli_no_template -run TestScripts/help ./cmd/consul-lambda
 
 # A number of inputs, because a duration can end in a false alarm (see tools/fuzz.sh).
 .PHONY: check-fuzz

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds what these tests do with a connection.
 const patience = waittest.Patience
 
+// atOnce is less than anything that the proxy itself waits for, and enough for a machine that pauses.
+const atOnce = 5 * time.Second
+
 // pairs are the kinds of upstream legs: how Dial turns a TCP connection into a leg.
 var pairs = map[string]func(*net.TCPConn) net.Conn{
 	"spliced": func(c *net.TCPConn) net.Conn { return c },

@@ -11,8 +11,8 @@ import (
 // datacenters, and whether the token may see peerings.
 const lookEvery = 6 * time.Hour
 
-// memory is what a process keeps from run to run. All of it may be lost: it saves calls, and decides nothing. The zero value
-// remembers nothing.
+// memory is what a process keeps from run to run. All of it may be lost: it saves calls, and makes a run more careful (G7). The zero
+// value remembers nothing.
 type memory struct {
 	datacenters   []string
 	datacentersAt time.Time

@@ -207,6 +207,10 @@ func (p *spares) dialSpare(ctx context.Context, pending *pendingSpare) {
 	conn, err := safely(dialling, p.dial)
 	cancel()
 
+	if errors.Is(err, errPanic) { // before the lock: a log that blocks shall not hold up dials
+		p.log.Error("a spare connection could not be dialled", "error", err)
+	}
+
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pending = nil
@@ -217,9 +221,6 @@ func (p *spares) dialSpare(ctx context.Context, pending *pendingSpare) {
 	case errors.Is(err, ErrNoCredentials): // nobody was asked; the next generation begins anew
 	case err != nil:
 		p.unused++ // what cannot be reached is not asked again until the function was there, and is told why by a dial of its own
-		if errors.Is(err, errPanic) {
-			p.log.Error("a spare connection could not be dialled", "error", err)
-		}
 	case pending.claimed:
 		pending.conn = conn
 	case p.closed:

@@ -397,6 +397,7 @@ func countHeld() counts {
 func settledCounts() counts {
 	last, since := countHeld(), time.Now()
 	waittest.Within(patience, func() bool {
+		time.Sleep(20 * time.Millisecond) // each count runs the collector
 		if now := countHeld(); now != last {
 			last, since = now, time.Now()
 		}

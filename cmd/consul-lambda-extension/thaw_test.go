@@ -76,7 +76,7 @@ func compare(t testing.TB, measure func() (cold, thawed []time.Duration)) {
 		t.Logf("the first of %d calls after a thaw: p50 %v, most %v; a cold dial: p50 %v, most %v", len(thawed),
 			f.Round(10*time.Microsecond), thawed[len(thawed)-1].Round(10*time.Microsecond),
 			c.Round(10*time.Microsecond), cold[len(cold)-1].Round(10*time.Microsecond))
-		budget := max(thawBudget, 2*c)
+		budget := min(max(thawBudget, 2*c), 100*time.Millisecond)
 		switch {
 		case f <= c+budget:
 			return

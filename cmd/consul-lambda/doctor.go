@@ -50,7 +50,7 @@ as an error.
 No key, certificate or credential is printed.
 
 The exit status is 0 if nothing failed, 1 if a check did, 2 if the checks could not be made: --json then prints an object with "error"
-and without results. A flag that is not known, or has a value of another kind, is told on standard error only.`),
+and no results in it. A flag that is not known, or has a value of another kind, is told on standard error only.`),
 		Flags: append(awsFlags(),
 			&cli.StringFlag{Name: "function", Usage: "read the configuration of this function from AWS", DefaultText: "that of the environment"},
 			&cli.StringSliceFlag{Name: "upstream", Usage: "look at the upstreams of this service only"},

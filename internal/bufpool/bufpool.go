@@ -82,8 +82,8 @@ func (p *Pool) Put(b *Buffer) {
 	p.idle[b.class].Put(b)
 }
 
-// Next returns the size to borrow next in a stream, one of the four, judging by how much of this one was filled: B must be as long as what
-// was read. A full buffer says that there is more, one that is mostly empty that there is not.
+// Next returns the size to borrow next in a stream, one of the four, judging by how much of this one was filled: B must be as long as
+// what was read. A full buffer says that there is more, one that is mostly empty that there is not.
 func (b *Buffer) Next() int {
 	size := sizes[b.class]
 	switch n := len(b.B); {

@@ -66,6 +66,9 @@ func upstreams(ctx context.Context, p *patient) []Result {
 // blameSilent looks at all that was found through one gateway: where every handshake hangs, it is rather the gateway than each of the
 // destinations. The route is the first of what was found of an upstream.
 func blameSilent(found [][]Result) {
+	if len(found) == 0 {
+		return
+	}
 	for _, r := range found {
 		if r[0].Remedy != hungRemedy {
 			return

@@ -60,7 +60,7 @@ type BuildOptions struct {
 	Registrator bool
 }
 
-// tags leave out of the programs what the Makefile does, which says why.
+// tags leave out of these programs what the Makefile does, which says why.
 const tags = "-tags=nethttpomithttp2,lambda.norpc"
 
 // Build compiles the programs from the sources of the module that the working directory is in, into dir. It takes a
