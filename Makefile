@@ -239,7 +239,7 @@ check-test: ## make test, with nothing taken from the cache; and the person's co
 # A number of inputs, because a duration can end in a false alarm (see tools/fuzz.sh).
 .PHONY: check-fuzz
 check-fuzz: ## make fuzz, seconds for each target
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=3000x
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=1000x
 
 .PHONY: deploy-check
 deploy-check: bin/tflint bin/tfcheck ## check the Terraform modules; needs terraform 1.11 and the AWS provider (TF_PLUGIN_DIR, or the registry)
