@@ -116,6 +116,9 @@ type running struct {
 // is merely silent after the function's end after 60 s (R6), and a freeze lasts seconds.
 const patience = 75 * time.Second
 
+// longest is how long any other call may take: the slowest drips some hundred KiB, through a freeze of seconds.
+const longest = 25 * time.Second
+
 // start makes the call at the address on which the extension listens. The goroutine ends within patience.
 func start(ctx context.Context, s *site, addr string, c call) *running {
 	r := &running{call: c, done: make(chan result, 1)}

@@ -60,7 +60,10 @@ func (s *soak) note(r result) {
 	if quiet {
 		s.quietCalls++
 	}
+	took := r.ended.Sub(r.began)
 	switch {
+	case took > longest && (by == nil || by.kind != forgotten):
+		s.violate("%s, which is too long, near it: %s", r, s.ledger.around(r))
 	case r.signal == whole:
 	case by != nil:
 		s.answered[by.kind]++

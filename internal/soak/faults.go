@@ -26,6 +26,9 @@ type trouble struct {
 // errNobody: no call was under way that the fault could have struck.
 var errNobody = errors.New("no call to strike")
 
+// forgotten is the one fault that a call may wait for longer than longest to be told of: see forget.
+const forgotten = "the path forgets a stream"
+
 // troubles are all there are.
 var troubles = []trouble{
 	{"gateway refuses", dialling, func(ctx context.Context, s *soak, i *injury) (func() error, error) {
@@ -61,7 +64,7 @@ var troubles = []trouble{
 	{"a stream becomes garbage, downwards", picked, toOne(down(meshsim.GarbageBytes, 0))},
 	{"a stream becomes garbage, upwards", picked, toOne(meshsim.FaultPlan{Up: meshsim.ByteFault{Kind: meshsim.GarbageBytes}})},
 	{"streams stall, then go on", nothing, stall},
-	{"the path forgets a stream", picked, forget},
+	{forgotten, picked, forget},
 
 	{"store throttles", nothing, storeFails(ssmsim.Throttled())},
 	{"store answers 500", nothing, storeFails(ssmsim.InternalError())},
