@@ -371,17 +371,6 @@ func TestAServiceWhoseMetaNameAnotherAccountsFunctionIsKept(t *testing.T) {
 	}
 }
 
-// G5: to Consul IDs are one whatever their case.
-func TestAnIDThatSomebodyHasInAnotherCaseIsAConflict(t *testing.T) {
-	t.Parallel()
-	a := testAccount(t)
-	a.tag("web")
-	a.set(testNode, Instance{Key: service(t, "api"), ID: "WEB"})
-	if result := run(t, a.registrator()); result.Created != 0 || !mentions(result.Warnings, "service api has that ID") {
-		t.Errorf("result %+v", result)
-	}
-}
-
 // G6: of our own extension three arguments are ours, in whatever case somebody has spelled them. All else in it survives.
 func TestWhatSomebodyPutIntoOurExtensionSurvives(t *testing.T) {
 	t.Parallel()

@@ -793,14 +793,16 @@ func TestAServiceThatCannotMoveStays(t *testing.T) {
 	}
 }
 
-// G5: Consul tells instances of a node apart by their ID, which somebody's may have under another name.
+// G5: Consul tells instances of a node apart by their ID, whatever its case, which somebody's may have under another name.
 func TestAnIDThatSomebodyHasIsAConflict(t *testing.T) {
 	t.Parallel()
-	a := testAccount(t)
-	a.tag("web")
-	a.set(testNode, Instance{Key: service(t, "api"), ID: "web"})
-	if result := run(t, a.registrator()); result.Created != 0 || !mentions(result.Warnings, "service api has that ID") {
-		t.Errorf("result %+v", result)
+	for _, id := range []string{"web", "WEB"} {
+		a := testAccount(t)
+		a.tag("web")
+		a.set(testNode, Instance{Key: service(t, "api"), ID: id})
+		if result := run(t, a.registrator()); result.Created != 0 || !mentions(result.Warnings, "service api has that ID") {
+			t.Errorf("with ID %s: result %+v", id, result)
+		}
 	}
 }
 
