@@ -16,6 +16,7 @@ import (
 
 	"github.com/consul-lambda/consul-lambda/internal/bufpool"
 	"github.com/consul-lambda/consul-lambda/internal/clock"
+	"github.com/consul-lambda/consul-lambda/internal/sock"
 )
 
 // conn is one connection of the function, from its accept to the end of both legs. Three goroutines work for it, no more
@@ -107,7 +108,8 @@ func (c *conn) carry(d *direction) {
 
 // copy moves bytes through pooled buffers. It sets readErr or writeErr; at the end of the stream readErr is io.EOF.
 func (c *conn) copy(d *direction) {
-	bufs, src, size := c.srv.cfg.Buffers, newSource(d.from), bufpool.Min
+	bufs, size := c.srv.cfg.Buffers, bufpool.Min
+	src, dst := newSource(d.from), sock.NewWriter(d.to)
 	for {
 		buf, err := src.next(bufs, size)
 		if buf == nil {
@@ -117,7 +119,7 @@ func (c *conn) copy(d *direction) {
 		if d == &c.sent {
 			c.srv.cfg.Watch.Check() // what the function sends after a thaw must not vanish in a dead path (R19)
 		}
-		n, err := d.to.Write(buf.B)
+		n, err := dst.Write(buf.B)
 		size = buf.Next()
 		bufs.Put(buf)
 		d.moved.Add(int64(n))

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/consul-lambda/consul-lambda/internal/bufpool"
+	"github.com/consul-lambda/consul-lambda/internal/sock"
 )
 
 // CloseWriter is a leg that can end what it sends and still receive. Without it, ending means closing.
@@ -120,10 +121,7 @@ func (s *tcpSource) next(bufs *bufpool.Pool, size int) (*bufpool.Buffer, error) 
 // readOnce is called by the poller, at first and whenever the descriptor became readable.
 func (s *tcpSource) readOnce(fd uintptr) (done bool) {
 	buf := s.bufs.Get(s.size)
-	n, err := syscall.Read(int(fd), buf.B)
-	for err == syscall.EINTR {
-		n, err = syscall.Read(int(fd), buf.B)
-	}
+	n, err := sock.Read(fd, buf.B)
 	if n > 0 {
 		buf.B = buf.B[:n]
 		s.buf = buf

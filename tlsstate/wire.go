@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/consul-lambda/consul-lambda/internal/bufpool"
+	"github.com/consul-lambda/consul-lambda/internal/sock"
 )
 
 // wire is the raw side of a Conn: what crypto/tls reads its records from and writes them to. It does three things that
@@ -30,6 +31,7 @@ type wire struct {
 	net.Conn // the raw connection; reads and writes go through the methods below
 
 	bufs *bufpool.Pool
+	out  io.Writer       // writes to the raw connection
 	raw  syscall.RawConn // nil for a connection without descriptor: then every read may wait
 
 	// What follows is the reader's: one goroutine at a time.
@@ -52,7 +54,7 @@ type wire struct {
 }
 
 func newWire(conn net.Conn, bufs *bufpool.Pool) *wire {
-	w := &wire{Conn: conn, bufs: bufs, next: bufpool.Min}
+	w := &wire{Conn: conn, out: sock.NewWriter(conn), bufs: bufs, next: bufpool.Min}
 	if sc, ok := conn.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			w.raw = raw
@@ -150,7 +152,7 @@ func (w *wire) fill(wait bool) error {
 func (w *wire) readDescriptor(fd uintptr) (done bool) {
 	w.parked.Store(false) // before the read: see quiet
 	buf := w.bufs.Get(w.next)
-	n, err := ignoringEINTR(fd, buf.B)
+	n, err := sock.Read(fd, buf.B)
 	switch {
 	case n > 0:
 		w.drained = n < len(buf.B)
@@ -169,15 +171,6 @@ func (w *wire) readDescriptor(fd uintptr) (done bool) {
 	}
 	w.bufs.Put(buf)
 	return true
-}
-
-func ignoringEINTR(fd uintptr, p []byte) (int, error) {
-	for {
-		n, err := unix.Read(int(fd), p)
-		if err != unix.EINTR {
-			return n, err
-		}
-	}
 }
 
 // fillPlain reads from a connection that has no descriptor to ask (a pipe, in tests).
@@ -214,7 +207,7 @@ func (w *wire) Write(p []byte) (int, error) {
 		return w.corked.Write(p)
 	}
 	var n int
-	n, w.werr = w.Conn.Write(p)
+	n, w.werr = w.out.Write(p)
 	return n, w.werr
 }
 
@@ -244,7 +237,7 @@ func (w *wire) uncork() error {
 	if b.Len() == 0 {
 		return w.werr
 	}
-	if _, err := w.Conn.Write(b.B); err != nil && w.werr == nil {
+	if _, err := w.out.Write(b.B); err != nil && w.werr == nil {
 		w.werr = err
 	}
 	return w.werr

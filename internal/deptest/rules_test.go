@@ -26,6 +26,7 @@ const (
 	bytebuf   = "github.com/valyala/bytebufferpool"
 	clock     = "./internal/clock"
 	bufpool   = "./internal/bufpool"
+	sock      = "./internal/sock"
 
 	extension = "./cmd/consul-lambda-extension"
 )
@@ -53,7 +54,7 @@ var rules = []rule{
 	{
 		"proxy is a leaf",
 		"it moves bytes for whoever dials: knowing no policy keeps it auditable, and reusable outside Lambda",
-		mayImport("./proxy/...", xsys, bytebuf, clock, bufpool),
+		mayImport("./proxy/...", xsys, bytebuf, clock, bufpool, sock),
 	},
 	{
 		"lambdaext is a leaf",
@@ -71,9 +72,14 @@ var rules = []rule{
 		mayImport("./internal/bufpool/...", xsys, bytebuf),
 	},
 	{
+		"internal/sock is a leaf",
+		"it is two system calls: with anything beside them it would be a second package net",
+		mayImport("./internal/sock/...", xsys),
+	},
+	{
 		"tlsstate depends on mesh only",
 		"trust is decided from a document and a name: where the document comes from is an adapter's business",
-		mayImport("./tlsstate/...", "./mesh", xsys, xsync, bytebuf, clock, bufpool),
+		mayImport("./tlsstate/...", "./mesh", xsys, xsync, bytebuf, clock, bufpool, sock),
 	},
 	{
 		"registrator depends on mesh only",
