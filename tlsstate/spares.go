@@ -19,8 +19,8 @@ import (
 // So there are few of them, and only where they are used:
 //
 //   - One is opened before the function starts, and another a moment after one was handed out or a connection was dialled
-//     without one: after its first answer, or after refillAfter, so that the handshake does not compete for the CPU with
-//     the connection that is being waited for.
+//     without one: answerFirst after its first answer, or after refillAfter, so that the handshake does not compete for the CPU
+//     with the connection that is being waited for, or with the function that has its answer.
 //   - One that nobody takes for the maximum idle time is closed, and so is one that its peer or something on the way has
 //     ended. Each is replaced; after two in a row that ended unused, none is until the function connects again. That also
 //     bounds what a destination that closes or refuses idle connections is asked.
@@ -34,6 +34,12 @@ const (
 	// refillAfter is how long a refill waits for the first answer to arrive. At 20 ms round trip it leaves time for a
 	// handshake of two round trips within 60 ms of the connection before.
 	refillAfter = 5 * time.Millisecond
+
+	// answerFirst is how long a refill lets the function alone with its first answer: some three times what it takes to wake a
+	// process that waits for it. Without it, the slowest of 100 new connections took 1.4 ms at the CPU share of 128 MB where it
+	// takes 0.9, and the median at full CPU 0.36 ms where it takes 0.30. With 1 ms there is no more to be had, and connections
+	// that come one right after the other are 10 % fewer: the refill meets the handshake of the next one.
+	answerFirst = 300 * time.Microsecond
 
 	// joinFor is how old the dial of a spare may grow until a dial of the function no longer waits for it, and goes its own
 	// way: one that takes longer is likely stuck.
@@ -164,8 +170,8 @@ func (p *spares) join(ctx context.Context, generation uint64) *Conn {
 	return conn
 }
 
-// connected notes that the function got a connection, and arms the refill: it is due at the connection's first answer, or
-// after refillAfter.
+// connected notes that the function got a connection, and arms the refill: it is due answerFirst after the connection's first
+// answer, or after refillAfter.
 func (p *spares) connected(conn *Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,8 +179,17 @@ func (p *spares) connected(conn *Conn) {
 	if p.closed || p.armed != nil || len(p.ready) >= p.want {
 		return
 	}
-	conn.onFirstRead(p.refill)
+	conn.onFirstRead(p.answered)
 	p.armed = time.AfterFunc(refillAfter, p.refill)
+}
+
+// answered makes an armed refill due soon: what the function waited for is there.
+func (p *spares) answered() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.armed != nil {
+		p.armed.Reset(answerFirst)
+	}
 }
 
 // refill dials what is missing, one spare at a time, unless that is under way.
