@@ -52,20 +52,13 @@ func explainStore(err error) (detail, remedy string) {
 	if !errors.As(err, &e) {
 		return err.Error(), ""
 	}
-	detail = e.Op + " " + e.Name + ": " + e.Kind.String()
-	if cause := e.Unwrap(); cause != nil {
-		detail += ": " + cause.Error()
-	}
-	if e.RequestID != "" {
-		detail += " (request " + e.RequestID + ")"
-	}
-	switch e.Kind {
-	case paramstore.KindTimeout:
+	switch { // of what has no remedy of its own
+	case errors.Is(err, paramstore.ErrTimeout):
 		remedy = "is the SSM endpoint of this subnet healthy, and does the security group allow port 443?"
-	case paramstore.KindOther:
+	case !errors.Is(err, context.Canceled):
 		remedy = "if AWS says so of itself, try again later; else see what it says of the request"
 	}
-	return detail, cmp.Or(e.Remedy, remedy)
+	return e.Detail(), cmp.Or(e.Remedy, remedy)
 }
 
 const (

@@ -35,9 +35,9 @@ func (c *call) failed(err error) *Error {
 	var e *Error
 	switch {
 	case errors.Is(c.parent.Err(), context.Canceled):
-		e = c.failure(KindCanceled, context.Canceled)
+		e = c.failure(kindCanceled, context.Canceled)
 	case errors.As(err, &creds):
-		e = c.failure(KindCredentials, credentialsCause(creds.err))
+		e = c.failure(kindCredentials, credentialsCause(creds.err))
 	case errors.As(err, &api) && api.ErrorCode() != noCode:
 		e = c.answered(api.ErrorCode(), api.ErrorMessage(), status)
 	case isTimeout(err) || isNetwork(err):
@@ -45,13 +45,13 @@ func (c *call) failed(err error) *Error {
 	case status >= 300:
 		e = c.failure(statusKind(status), fmt.Errorf("HTTP status %d without an error code", status))
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		e = c.failure(KindMalformed, fmt.Errorf("the answer was cut short: %w", io.ErrUnexpectedEOF))
+		e = c.failure(kindMalformed, fmt.Errorf("the answer was cut short: %w", io.ErrUnexpectedEOF))
 	case status != 0:
-		e = c.failure(KindMalformed, errors.New("the answer cannot be read"))
+		e = c.failure(kindMalformed, errors.New("the answer cannot be read"))
 	default: // the SDK would not send the request
-		e = c.failure(KindOther, c.quote("", err.Error()))
+		e = c.failure(kindOther, c.quote("", err.Error()))
 	}
-	e.RequestID = id
+	e.requestID = id
 	return e
 }
 
@@ -60,7 +60,7 @@ const noCode = "UnknownError"
 
 // answered is an error that AWS gave.
 func (c *call) answered(code, message string, status int) *Error {
-	e := c.failure(apiKind(c.op, code, message, status), c.quote(code, message))
+	e := c.failure(c.kindOf(code, message, status), c.quote(code, message))
 	e.code = code
 	if code == "TooManyUpdates" {
 		e.Remedy = "another writer was at the same parameter: try again"
@@ -74,54 +74,54 @@ func (c *call) broken(err error) *Error {
 	cause := networkCause(err)
 	switch {
 	case !c.asked.Load():
-		return c.failure(KindTimeout, fmt.Errorf("no time was left to ask %s: %w", c.store.host, cause))
+		return c.failure(kindTimeout, fmt.Errorf("no time was left to ask %s: %w", c.store.host, cause))
 	case !c.connected.Load():
-		return c.failure(KindUnreachable, fmt.Errorf("no connection to %s: %w", c.store.host, cause))
+		return c.failure(kindUnreachable, fmt.Errorf("no connection to %s: %w", c.store.host, cause))
 	case isTimeout(err):
-		return c.failure(KindTimeout, fmt.Errorf("no answer from %s: %w", c.store.host, cause))
+		return c.failure(kindTimeout, fmt.Errorf("no answer from %s: %w", c.store.host, cause))
 	}
-	return c.failure(KindUnreachable, fmt.Errorf("the connection to %s broke: %w", c.store.host, cause))
+	return c.failure(kindUnreachable, fmt.Errorf("the connection to %s broke: %w", c.store.host, cause))
 }
 
-// apiKind classifies AWS's error codes. Where one code means several things
+// kindOf classifies AWS's error codes. Where one code means several things
 // only the message tells them apart: AWS has nothing better.
-func apiKind(op, code, message string, status int) Kind {
+func (c *call) kindOf(code, message string, status int) kind {
 	switch code {
 	case "ParameterNotFound", "ParameterVersionNotFound":
-		return KindNotFound
+		return kindNotFound
 	case "ThrottlingException", "Throttling", "ThrottledException", "RequestLimitExceeded", "TooManyUpdates":
-		return KindThrottled
+		return kindThrottled
 	case "InvalidKeyId":
-		return KindInvalidKey
+		return kindInvalidKey
 	case "AccessDeniedException", "AccessDenied":
 		if strings.Contains(message, "kms:") || strings.Contains(message, "KMS") || strings.Contains(message, "ciphertext") {
-			return KindKMSDenied
+			return kindKMSDenied
 		}
-		return KindAccessDenied
+		return kindAccessDenied
 	case "ExpiredTokenException", "ExpiredToken", "RequestExpired", "UnrecognizedClientException", "InvalidClientTokenId",
 		"MissingAuthenticationTokenException", "MissingAuthenticationToken", "IncompleteSignatureException",
 		"IncompleteSignature", "InvalidSignatureException", "SignatureDoesNotMatch":
-		return KindCredentials
+		return kindCredentials
 	case "ValidationException":
-		if op == "PutParameter" && strings.Contains(message, "tier") {
-			return KindTier
+		if c.op == "PutParameter" && strings.Contains(message, "tier") {
+			return kindTier
 		}
 	}
-	if kind := statusKind(status); kind != KindMalformed {
-		return kind
+	if k := statusKind(status); k != kindMalformed {
+		return k
 	}
-	return KindOther
+	return kindOther
 }
 
 // statusKind is what a bare HTTP status tells.
-func statusKind(status int) Kind {
+func statusKind(status int) kind {
 	switch {
 	case status == 429:
-		return KindThrottled
+		return kindThrottled
 	case status >= 500:
-		return KindOther
+		return kindOther
 	}
-	return KindMalformed
+	return kindMalformed
 }
 
 // isTimeout: a deadline of the context, of the dialer or of the transport.
@@ -212,38 +212,38 @@ func oneLine(s string) string {
 }
 
 // failure is an Error of the call with the remedy for its kind.
-func (c *call) failure(k Kind, cause error) *Error {
-	return &Error{Op: c.op, Name: c.name, Kind: k, Remedy: c.remedy(k, cause), err: cause}
+func (c *call) failure(k kind, cause error) *Error {
+	return &Error{Remedy: c.remedy(k, cause), op: c.op, name: c.name, kind: k, err: cause}
 }
 
-func (c *call) remedy(k Kind, cause error) string {
+func (c *call) remedy(k kind, cause error) string {
 	switch k {
-	case KindNotFound:
+	case kindNotFound:
 		return "is this function registered, and are the prefix and the region (" + c.store.region + ") those that the registrator writes to?"
-	case KindThrottled:
+	case kindThrottled:
 		return "try again later; if this lasts, raise the throughput setting of Parameter Store in " + c.store.region
-	case KindAccessDenied:
+	case kindAccessDenied:
 		return "allow ssm:" + c.op + " on " + c.arn()
-	case KindKMSDenied:
+	case kindKMSDenied:
 		if c.op == "PutParameter" {
 			return "allow kms:Encrypt and kms:GenerateDataKey on the key that encrypts it"
 		}
 		return "allow kms:Decrypt on the key that encrypts it"
-	case KindInvalidKey:
+	case kindInvalidKey:
 		return "the KMS key must be enabled, symmetric and in " + c.store.region
-	case KindCredentials:
+	case kindCredentials:
 		return "does the function have a role, and is the clock right?"
-	case KindUnreachable:
+	case kindUnreachable:
 		var cert *tls.CertificateVerificationError
 		if errors.As(cause, &cert) {
 			return "if a proxy stands in between, set AWS_CA_BUNDLE to its certificates"
 		}
 		return "is there an SSM endpoint or NAT for this subnet, and does the security group allow port 443?"
-	case KindMalformed:
+	case kindMalformed:
 		return "does a proxy or AWS_ENDPOINT_URL stand in between?"
-	case KindTooLarge:
+	case kindTooLarge:
 		return "drop old CA roots, or use shorter certificate chains"
-	case KindTier:
+	case kindTier:
 		return "use the tier " + string(IntelligentTiering) + " or " + string(Advanced)
 	}
 	return ""

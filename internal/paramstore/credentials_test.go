@@ -107,7 +107,7 @@ func TestTheAuthorizationTokenFileIsReadAtEachUse(t *testing.T) {
 	}
 	creds.Set("token-2", issued("AKID2", time.Minute))
 	_, err := r.Fetch(t.Context())
-	checkError(t, err, KindCredentials, ErrCredentials, "the authorization token is not valid")
+	checkError(t, err, kindCredentials, ErrCredentials, "the authorization token is not valid")
 	write("token-2")
 	if _, err := r.Fetch(t.Context()); err != nil {
 		t.Error(err)
@@ -116,7 +116,7 @@ func TestTheAuthorizationTokenFileIsReadAtEachUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = r.Fetch(t.Context())
-	checkError(t, err, KindCredentials, ErrCredentials, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+	checkError(t, err, kindCredentials, ErrCredentials, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
 }
 
 func TestKeysOfTheEnvironmentComeFirstAndAreReadAtEachUse(t *testing.T) {
@@ -158,7 +158,7 @@ func TestWithoutCredentialsNoRequestIsMade(t *testing.T) {
 	t.Parallel()
 	srv := startSim(t)
 	_, err := mustNew(t, environment{"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": srv.URL()}).Reader("/p").Fetch(t.Context())
-	checkError(t, err, KindCredentials, ErrCredentials, "no credentials in the environment")
+	checkError(t, err, kindCredentials, ErrCredentials, "no credentials in the environment")
 	if n := srv.Count(""); n != 0 {
 		t.Errorf("%d requests", n)
 	}
@@ -187,7 +187,7 @@ func TestFailuresOfTheCredentialsEndpointAreErrorsOfCredentials(t *testing.T) {
 			t.Cleanup(srv.Close)
 			env := environment{"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": sim.URL(), "AWS_CONTAINER_CREDENTIALS_FULL_URI": srv.URL}
 			_, err := mustNew(t, env).Reader("/p").Fetch(t.Context())
-			checkError(t, err, KindCredentials, ErrCredentials, c.want)
+			checkError(t, err, kindCredentials, ErrCredentials, c.want)
 		})
 	}
 	t.Cleanup(func() {
@@ -221,7 +221,7 @@ func TestTheCredentialsEndpointIsLocalOrHTTPS(t *testing.T) {
 	env := environment{"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": srv.URL(), "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://192.0.2.1/creds"}
 	begin := time.Now()
 	_, err := mustNew(t, env).Reader("/p").Fetch(t.Context())
-	checkError(t, err, KindCredentials, ErrCredentials, "192.0.2.1", "use https")
+	checkError(t, err, kindCredentials, ErrCredentials, "192.0.2.1", "use https")
 	if d := time.Since(begin); d >= credentialsTimeout {
 		t.Errorf("refused after %v: it was dialled", d)
 	}
@@ -257,7 +257,7 @@ func TestAHungCredentialsEndpointDoesNotHoldAFetch(t *testing.T) {
 	defer cancel()
 	begin := time.Now()
 	_, err := mustNew(t, env).Reader("/p").Fetch(ctx)
-	checkError(t, err, KindCredentials, ErrCredentials)
+	checkError(t, err, kindCredentials, ErrCredentials)
 	if d := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || d > credentialsTimeout {
 		t.Errorf("%v after %v", err, d)
 	}

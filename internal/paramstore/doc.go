@@ -26,7 +26,8 @@
 // the caller only.
 //
 // Errors are *Error: one line with the parameter, what happened and what to do
-// about it. A stored value is in no error, and nothing is logged.
+// about it. What happened is for errors.Is and the sentinels. A stored value is
+// in no error, and nothing is logged.
 //
 // Ownership: a Store may be shared and needs no closing; Close drops its idle
 // connections. Readers and Writers hold nothing.

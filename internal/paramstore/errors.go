@@ -4,121 +4,129 @@ package paramstore
 
 import (
 	"errors"
-	"strings"
 )
 
-// Sentinels for errors.Is. ErrDenied covers the parameter and its key.
+// What happened, for errors.Is. Canceling a call's context is context.Canceled,
+// and everything else that can go wrong, such as AWS's own failures (HTTP 5xx)
+// and requests that it finds invalid, has no sentinel.
 var (
-	ErrNotFound    = errors.New("not found")
-	ErrThrottled   = errors.New("throttled")
-	ErrDenied      = errors.New("access denied")
-	ErrInvalidKey  = errors.New("invalid key")
+	// ErrNotFound means that there is no such parameter.
+	ErrNotFound = errors.New("not found")
+
+	// ErrThrottled means that the account's rate is used up, or that somebody
+	// else is writing the same parameter.
+	ErrThrottled = errors.New("throttled")
+
+	// ErrDenied means that the role may not do this to the parameter, or may not
+	// use the parameter's key.
+	ErrDenied = errors.New("access denied")
+
+	// ErrInvalidKey means that the key is disabled, gone or of a wrong kind.
+	ErrInvalidKey = errors.New("invalid key")
+
+	// ErrCredentials means that there are no credentials, or expired or unknown
+	// ones.
 	ErrCredentials = errors.New("no valid credentials")
-	ErrTimeout     = errors.New("timed out")
+
+	// ErrTimeout means that a connection was made but no answer came in time.
+	ErrTimeout = errors.New("timed out")
+
+	// ErrUnreachable means that no connection was made, or that it broke.
 	ErrUnreachable = errors.New("unreachable")
-	ErrMalformed   = errors.New("malformed answer")
-	ErrTooLarge    = errors.New("too large")
-	ErrTier        = errors.New("refused by tier")
+
+	// ErrMalformed means that the answer was not Parameter Store's, or was cut
+	// short.
+	ErrMalformed = errors.New("malformed answer")
+
+	// ErrTooLarge means that the value is above 8,192 bytes.
+	ErrTooLarge = errors.New("too large")
+
+	// ErrTier means that the tier asked for cannot hold this value, or cannot be
+	// had back: a parameter never returns from Advanced to Standard.
+	ErrTier = errors.New("refused by tier")
 )
 
-// Kind classifies an Error. The zero value is KindOther.
-type Kind int
+// kind is what happened, as finely as its text and its remedy need.
+type kind int
 
 const (
-	// KindOther is everything else: AWS's own failures (HTTP 5xx) and requests
-	// that it finds invalid, such as a name with characters it does not allow.
-	KindOther Kind = iota
-	// KindNotFound means that there is no such parameter.
-	KindNotFound
-	// KindThrottled means that the account's rate is used up, or that somebody
-	// else is writing the same parameter.
-	KindThrottled
-	// KindAccessDenied means that the role may not do this to the parameter.
-	KindAccessDenied
-	// KindKMSDenied means that the role may not use the parameter's key.
-	KindKMSDenied
-	// KindInvalidKey means that the key is disabled, gone or of a wrong kind.
-	KindInvalidKey
-	// KindCredentials means that there are no credentials, or expired or
-	// unknown ones.
-	KindCredentials
-	// KindTimeout means that a connection was made but no answer came in time.
-	KindTimeout
-	// KindCanceled means that the caller canceled its context.
-	KindCanceled
-	// KindUnreachable means that no connection was made, or that it broke.
-	KindUnreachable
-	// KindMalformed means that the answer was not Parameter Store's, or was
-	// cut short.
-	KindMalformed
-	// KindTooLarge means that the value is above 8,192 bytes.
-	KindTooLarge
-	// KindTier means that the tier asked for cannot hold this value, or cannot
-	// be had back: a parameter never returns from Advanced to Standard.
-	KindTier
+	kindOther kind = iota
+	kindNotFound
+	kindThrottled
+	kindAccessDenied
+	kindKMSDenied
+	kindInvalidKey
+	kindCredentials
+	kindTimeout
+	kindCanceled
+	kindUnreachable
+	kindMalformed
+	kindTooLarge
+	kindTier
 )
 
 var kinds = [...]struct {
 	text     string
 	sentinel error
 }{
-	KindOther:        {"failed", nil},
-	KindNotFound:     {"not found", ErrNotFound},
-	KindThrottled:    {"throttled", ErrThrottled},
-	KindAccessDenied: {"access denied", ErrDenied},
-	KindKMSDenied:    {"access to its key denied", ErrDenied},
-	KindInvalidKey:   {"its key is not usable", ErrInvalidKey},
-	KindCredentials:  {"no valid credentials", ErrCredentials},
-	KindTimeout:      {"timed out", ErrTimeout},
-	KindCanceled:     {"canceled", nil},
-	KindUnreachable:  {"unreachable", ErrUnreachable},
-	KindMalformed:    {"malformed answer", ErrMalformed},
-	KindTooLarge:     {"too large", ErrTooLarge},
-	KindTier:         {"refused by tier", ErrTier},
+	kindOther:        {"failed", nil},
+	kindNotFound:     {"not found", ErrNotFound},
+	kindThrottled:    {"throttled", ErrThrottled},
+	kindAccessDenied: {"access denied", ErrDenied},
+	kindKMSDenied:    {"access to its key denied", ErrDenied},
+	kindInvalidKey:   {"its key is not usable", ErrInvalidKey},
+	kindCredentials:  {"no valid credentials", ErrCredentials},
+	kindTimeout:      {"timed out", ErrTimeout},
+	kindCanceled:     {"canceled", nil}, // its cause is context.Canceled
+	kindUnreachable:  {"unreachable", ErrUnreachable},
+	kindMalformed:    {"malformed answer", ErrMalformed},
+	kindTooLarge:     {"too large", ErrTooLarge},
+	kindTier:         {"refused by tier", ErrTier},
 }
 
 // String is a short lower-case phrase, "access denied".
-func (k Kind) String() string { return kinds[k.known()].text }
+func (k kind) String() string { return kinds[k].text }
 
-// known is k, or KindOther if there is no such kind.
-func (k Kind) known() Kind {
-	if k < 0 || int(k) >= len(kinds) {
-		return KindOther
-	}
-	return k
-}
-
-// Error is a failed call. It is safe to log: it holds nothing of a value.
+// Error is a failed call: what happened is for errors.Is and the sentinels. It
+// is safe to log: it holds nothing of a value.
 type Error struct {
-	// Op is the operation, "GetParameter".
-	Op string
-	// Name is the parameter, or the prefix of a listing.
-	Name string
-	// Kind is what happened.
-	Kind Kind
 	// Remedy is what a person can do about it, in one clause. It may be empty.
 	Remedy string
-	// RequestID is AWS's name for the request, empty if none was answered.
-	RequestID string
 
-	code string // AWS's error code, if it gave one
-	err  error  // the cause; never an SDK error, which may carry the body
+	op        string // "GetParameter"
+	name      string // of the parameter, or the prefix of a listing
+	kind      kind
+	requestID string // AWS's name for the request, empty if none was answered
+	code      string // AWS's error code, if it gave one
+	err       error  // the cause; never an SDK error, which may carry the body
 }
 
 // Error is one line: operation, name, what happened, the cause, the remedy.
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString("paramstore: " + e.Op + " " + e.Name + ": " + e.Kind.String())
-	if e.err != nil {
-		b.WriteString(": " + e.err.Error())
-	}
+	remedy := ""
 	if e.Remedy != "" {
-		b.WriteString("; " + e.Remedy)
+		remedy = "; " + e.Remedy
 	}
-	if e.RequestID != "" {
-		b.WriteString(" (request " + e.RequestID + ")")
+	return "paramstore: " + e.happened() + remedy + e.request()
+}
+
+// Detail is Error without the package's name and the remedy, for who shows the
+// remedy by itself.
+func (e *Error) Detail() string { return e.happened() + e.request() }
+
+func (e *Error) happened() string {
+	text := e.op + " " + e.name + ": " + e.kind.String()
+	if e.err != nil {
+		text += ": " + e.err.Error()
 	}
-	return b.String()
+	return text
+}
+
+func (e *Error) request() string {
+	if e.requestID == "" {
+		return ""
+	}
+	return " (request " + e.requestID + ")"
 }
 
 // Unwrap returns the cause: a network error, a context's error, or AWS's code
@@ -127,6 +135,6 @@ func (e *Error) Unwrap() error { return e.err }
 
 // Is matches the sentinel of the error's kind.
 func (e *Error) Is(target error) bool {
-	s := kinds[e.Kind.known()].sentinel
+	s := kinds[e.kind].sentinel
 	return s != nil && target == s
 }

@@ -22,14 +22,14 @@ const secret = "PRIVATE-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 
 // checkError looks at what every error must be: of the kind, one line, naming
 // operation, parameter and remedy, without the value (R18).
-func checkError(t testing.TB, err error, kind Kind, sentinel error, parts ...string) {
+func checkError(t testing.TB, err error, kind kind, sentinel error, parts ...string) {
 	t.Helper()
 	var e *Error
 	if !errors.As(err, &e) {
 		t.Fatalf("got %T %v, want an *Error", err, err)
 	}
-	if e.Kind != kind {
-		t.Errorf("kind is %q, want %q: %v", e.Kind, kind, err)
+	if e.kind != kind {
+		t.Errorf("kind is %q, want %q: %v", e.kind, kind, err)
 	}
 	for _, s := range []error{ErrNotFound, ErrThrottled, ErrDenied, ErrInvalidKey, ErrCredentials, ErrTimeout, ErrUnreachable, ErrMalformed, ErrTooLarge, ErrTier} {
 		if errors.Is(err, s) != (s == sentinel) {
@@ -37,10 +37,13 @@ func checkError(t testing.TB, err error, kind Kind, sentinel error, parts ...str
 		}
 	}
 	text := err.Error()
-	for _, p := range append(parts, e.Op, e.Name, e.Remedy) {
+	for _, p := range append(parts, e.op, e.name, e.Remedy) {
 		if !strings.Contains(text, p) {
 			t.Errorf("%q does not say %q", text, p)
 		}
+	}
+	if without := strings.Replace(text, "; "+e.Remedy, "", 1); e.Remedy != "" && "paramstore: "+e.Detail() != without {
+		t.Errorf("the detail %q is not %q without its remedy", e.Detail(), text)
 	}
 	if strings.ContainsAny(text, "\n\r\t") || len(text) > 1000 {
 		t.Errorf("not one line of sensible length: %q", text)
@@ -57,30 +60,30 @@ func TestEachAnswerOfAWSIsAnErrorWithItsRemedy(t *testing.T) {
 	const arn = "arn:aws:ssm:us-east-1:*:parameter/mesh/fn"
 	cases := map[string]struct {
 		fault    ssmsim.Fault
-		kind     Kind
+		kind     kind
 		sentinel error
 		parts    []string
 	}{
-		"throttled":        {ssmsim.Throttled(), KindThrottled, ErrThrottled, []string{"Rate exceeded", "(request "}},
-		"updated at once":  {ssmsim.Error("TooManyUpdates", "try later"), KindThrottled, ErrThrottled, []string{"try later", "another writer"}},
-		"denied":           {ssmsim.AccessDenied(), KindAccessDenied, ErrDenied, []string{"allow ssm:GetParameter on " + arn, "assumed-role/fn-role", "(request "}},
-		"denied by KMS":    {ssmsim.KMSDenied(), KindKMSDenied, ErrDenied, []string{"allow kms:Decrypt on the key", "ciphertext"}},
-		"disabled key":     {ssmsim.InvalidKey(), KindInvalidKey, ErrInvalidKey, []string{"is disabled", "us-east-1"}},
-		"expired":          {ssmsim.ExpiredToken(), KindCredentials, ErrCredentials, []string{"ExpiredTokenException"}},
-		"unknown client":   {ssmsim.UnrecognizedClient(), KindCredentials, ErrCredentials, []string{"UnrecognizedClientException"}},
-		"wrong clock":      {ssmsim.Error("InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier than 20260101T010000Z"), KindCredentials, ErrCredentials, []string{"clock"}},
-		"AWS's own fault":  {ssmsim.InternalError(), KindOther, nil, []string{"InternalServerError"}},
-		"a bad request":    {ssmsim.Error("ValidationException", "Parameter name must be a fully qualified name."), KindOther, nil, []string{"fully qualified"}},
-		"a code we forgot": {ssmsim.Error("NewException", "first line\nsecond line"), KindOther, nil, []string{"NewException: first line second line"}},
-		"a busy proxy":     {ssmsim.Raw(503, "text/html", "<h1>"+secret), KindOther, nil, []string{"HTTP status 503"}},
-		"a limiting proxy": {ssmsim.Raw(429, "application/json", `{"error":"slow down"}`), KindThrottled, ErrThrottled, []string{"HTTP status 429"}},
-		"a login page":     {ssmsim.Raw(200, "text/html", "<html>"+secret), KindMalformed, ErrMalformed, []string{"cannot be read", "AWS_ENDPOINT_URL"}},
-		"a redirect":       {ssmsim.Raw(302, "text/html", "<html>"), KindMalformed, ErrMalformed, []string{"302"}},
-		"no parameter":     {ssmsim.Raw(200, "application/x-amz-json-1.1", `{}`), KindMalformed, ErrMalformed, nil},
-		"no value":         {ssmsim.Raw(200, "application/x-amz-json-1.1", `{"Parameter":{"Name":"/mesh/fn"}}`), KindMalformed, ErrMalformed, nil},
-		"a value too many": {ssmsim.Raw(200, "application/x-amz-json-1.1", `{"Parameter":{"Value":["`+secret+`"]}}`), KindMalformed, ErrMalformed, nil},
-		"a cut answer":     {ssmsim.Truncate(), KindMalformed, ErrMalformed, []string{"cut short"}},
-		"a reset":          {ssmsim.Reset(), KindUnreachable, ErrUnreachable, []string{"the connection to 127.0.0.1:", "SSM endpoint or NAT"}},
+		"throttled":        {ssmsim.Throttled(), kindThrottled, ErrThrottled, []string{"Rate exceeded", "(request "}},
+		"updated at once":  {ssmsim.Error("TooManyUpdates", "try later"), kindThrottled, ErrThrottled, []string{"try later", "another writer"}},
+		"denied":           {ssmsim.AccessDenied(), kindAccessDenied, ErrDenied, []string{"allow ssm:GetParameter on " + arn, "assumed-role/fn-role", "(request "}},
+		"denied by KMS":    {ssmsim.KMSDenied(), kindKMSDenied, ErrDenied, []string{"allow kms:Decrypt on the key", "ciphertext"}},
+		"disabled key":     {ssmsim.InvalidKey(), kindInvalidKey, ErrInvalidKey, []string{"is disabled", "us-east-1"}},
+		"expired":          {ssmsim.ExpiredToken(), kindCredentials, ErrCredentials, []string{"ExpiredTokenException"}},
+		"unknown client":   {ssmsim.UnrecognizedClient(), kindCredentials, ErrCredentials, []string{"UnrecognizedClientException"}},
+		"wrong clock":      {ssmsim.Error("InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier than 20260101T010000Z"), kindCredentials, ErrCredentials, []string{"clock"}},
+		"AWS's own fault":  {ssmsim.InternalError(), kindOther, nil, []string{"InternalServerError"}},
+		"a bad request":    {ssmsim.Error("ValidationException", "Parameter name must be a fully qualified name."), kindOther, nil, []string{"fully qualified"}},
+		"a code we forgot": {ssmsim.Error("NewException", "first line\nsecond line"), kindOther, nil, []string{"NewException: first line second line"}},
+		"a busy proxy":     {ssmsim.Raw(503, "text/html", "<h1>"+secret), kindOther, nil, []string{"HTTP status 503"}},
+		"a limiting proxy": {ssmsim.Raw(429, "application/json", `{"error":"slow down"}`), kindThrottled, ErrThrottled, []string{"HTTP status 429"}},
+		"a login page":     {ssmsim.Raw(200, "text/html", "<html>"+secret), kindMalformed, ErrMalformed, []string{"cannot be read", "AWS_ENDPOINT_URL"}},
+		"a redirect":       {ssmsim.Raw(302, "text/html", "<html>"), kindMalformed, ErrMalformed, []string{"302"}},
+		"no parameter":     {ssmsim.Raw(200, "application/x-amz-json-1.1", `{}`), kindMalformed, ErrMalformed, nil},
+		"no value":         {ssmsim.Raw(200, "application/x-amz-json-1.1", `{"Parameter":{"Name":"/mesh/fn"}}`), kindMalformed, ErrMalformed, nil},
+		"a value too many": {ssmsim.Raw(200, "application/x-amz-json-1.1", `{"Parameter":{"Value":["`+secret+`"]}}`), kindMalformed, ErrMalformed, nil},
+		"a cut answer":     {ssmsim.Truncate(), kindMalformed, ErrMalformed, []string{"cut short"}},
+		"a reset":          {ssmsim.Reset(), kindUnreachable, ErrUnreachable, []string{"the connection to 127.0.0.1:", "SSM endpoint or NAT"}},
 	}
 	for what, c := range cases {
 		t.Run(what, func(t *testing.T) {
@@ -95,7 +98,7 @@ func TestEachAnswerOfAWSIsAnErrorWithItsRemedy(t *testing.T) {
 	t.Run("missing", func(t *testing.T) {
 		t.Parallel()
 		_, err := open(t, startSim(t)).Reader("/mesh/fn").Fetch(t.Context())
-		checkError(t, err, KindNotFound, ErrNotFound, "/mesh/fn", "registered", "us-east-1")
+		checkError(t, err, kindNotFound, ErrNotFound, "/mesh/fn", "registered", "us-east-1")
 	})
 }
 
@@ -128,7 +131,7 @@ func TestNetworkFailuresAreUnreachableAndSilenceIsATimeout(t *testing.T) {
 		l := listen(t)
 		l.Close()
 		err := fetch(t, "http://"+l.Addr().String(), time.Minute)
-		checkError(t, err, KindUnreachable, ErrUnreachable, "no connection to 127.0.0.1:", "refused", "SSM endpoint or NAT")
+		checkError(t, err, kindUnreachable, ErrUnreachable, "no connection to 127.0.0.1:", "refused", "SSM endpoint or NAT")
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("the cause is lost: %v", err)
 		}
@@ -137,21 +140,21 @@ func TestNetworkFailuresAreUnreachableAndSilenceIsATimeout(t *testing.T) {
 	// route that leads nowhere: in both the transport has no connection to use.
 	t.Run("no connection in time", func(t *testing.T) {
 		t.Parallel()
-		checkError(t, fetch(t, "https://"+listen(t).Addr().String(), time.Second), KindUnreachable, ErrUnreachable, "SSM endpoint or NAT")
+		checkError(t, fetch(t, "https://"+listen(t).Addr().String(), time.Second), kindUnreachable, ErrUnreachable, "SSM endpoint or NAT")
 	})
 	t.Run("no answer in time", func(t *testing.T) {
 		t.Parallel()
-		checkError(t, fetch(t, "http://"+listen(t).Addr().String(), time.Second), KindTimeout, ErrTimeout, "no answer from 127.0.0.1:")
+		checkError(t, fetch(t, "http://"+listen(t).Addr().String(), time.Second), kindTimeout, ErrTimeout, "no answer from 127.0.0.1:")
 	})
 	t.Run("no time left", func(t *testing.T) {
 		t.Parallel()
-		checkError(t, fetch(t, "http://"+listen(t).Addr().String(), -1), KindTimeout, ErrTimeout, "no time was left")
+		checkError(t, fetch(t, "http://"+listen(t).Addr().String(), -1), kindTimeout, ErrTimeout, "no time was left")
 	})
 	t.Run("closed without an answer", func(t *testing.T) {
 		t.Parallel()
 		l := listen(t)
 		go closeConns(l)
-		checkError(t, fetch(t, "http://"+l.Addr().String(), time.Minute), KindUnreachable, ErrUnreachable)
+		checkError(t, fetch(t, "http://"+l.Addr().String(), time.Minute), kindUnreachable, ErrUnreachable)
 	})
 	t.Run("a certificate nobody trusts", func(t *testing.T) {
 		t.Parallel()
@@ -166,7 +169,7 @@ func TestNetworkFailuresAreUnreachableAndSilenceIsATimeout(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = s.Reader("/mesh/fn").Fetch(t.Context())
-		checkError(t, err, KindUnreachable, ErrUnreachable, "certificate", "AWS_CA_BUNDLE")
+		checkError(t, err, kindUnreachable, ErrUnreachable, "certificate", "AWS_CA_BUNDLE")
 	})
 }
 
@@ -201,7 +204,7 @@ func TestRemediesNameTheARNOfTheirPartition(t *testing.T) {
 		}
 		t.Cleanup(s.Close)
 		_, err = s.Reader("/mesh/fn").Fetch(t.Context())
-		checkError(t, err, KindAccessDenied, ErrDenied, "allow ssm:GetParameter on "+want)
+		checkError(t, err, kindAccessDenied, ErrDenied, "allow ssm:GetParameter on "+want)
 	}
 }
 
@@ -217,7 +220,7 @@ func TestAMessageThatQuotesTheValueIsLeftOut(t *testing.T) {
 	} {
 		srv.FailNext("", 1, ssmsim.Error("ValidationException", message))
 		_, err := w.Put(t.Context(), "/mesh/fn", []byte(secret))
-		checkError(t, err, KindOther, nil, "ValidationException")
+		checkError(t, err, kindOther, nil, "ValidationException")
 	}
 }
 
@@ -225,13 +228,13 @@ func TestAnErrorFromElsewhereBecomesOneShortLine(t *testing.T) {
 	t.Parallel()
 	c := &call{store: &Store{}, op: "GetParameter", name: "/mesh/fn", parent: t.Context()}
 	err := c.failed(errors.New(strings.Repeat("long and\nbroken ", 1000)))
-	checkError(t, err, KindOther, nil, "long and broken long", "…")
+	checkError(t, err, kindOther, nil, "long and broken long", "…")
 }
 
-func TestAnErrorOfNoKnownKindStillPrints(t *testing.T) {
+func TestAnErrorOfNothingButACallStillPrints(t *testing.T) {
 	t.Parallel()
-	e := &Error{Op: "Op", Name: "/n", Kind: 99}
-	if got := e.Error(); got != "paramstore: Op /n: failed" || errors.Is(e, ErrNotFound) || errors.Unwrap(e) != nil {
+	e := &Error{op: "Op", name: "/n"}
+	if got := e.Error(); got != "paramstore: "+e.Detail() || e.Detail() != "Op /n: failed" || errors.Is(e, ErrNotFound) || errors.Unwrap(e) != nil {
 		t.Errorf("got %q", got)
 	}
 }

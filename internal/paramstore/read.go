@@ -32,7 +32,7 @@ func (r *Reader) Fetch(ctx context.Context) ([]byte, error) {
 	case err != nil:
 		return nil, c.failed(err)
 	case out.Parameter == nil || out.Parameter.Value == nil:
-		return nil, c.failure(KindMalformed, errors.New("the answer has no value"))
+		return nil, c.failure(kindMalformed, errors.New("the answer has no value"))
 	}
 	return []byte(*out.Parameter.Value), nil
 }

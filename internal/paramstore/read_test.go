@@ -88,7 +88,7 @@ func TestACanceledFetchReturnsAtOnce(t *testing.T) {
 	select {
 	case err := <-failed:
 		var e *Error
-		if !errors.Is(err, context.Canceled) || !errors.As(err, &e) || e.Kind != KindCanceled {
+		if !errors.Is(err, context.Canceled) || !errors.As(err, &e) || e.kind != kindCanceled {
 			t.Errorf("got %v", err)
 		}
 	case <-time.After(answerTimeout - 100*time.Millisecond):

@@ -73,7 +73,7 @@ func (w *Writer) Put(ctx context.Context, name string, value []byte) (version in
 	c, ctx, cancel := w.store.begin(ctx, "PutParameter", name)
 	defer cancel()
 	if len(value) > maxValue {
-		return 0, c.failure(KindTooLarge, fmt.Errorf("the value has %d bytes, Parameter Store takes %d", len(value), maxValue))
+		return 0, c.failure(kindTooLarge, fmt.Errorf("the value has %d bytes, Parameter Store takes %d", len(value), maxValue))
 	}
 	in := &ssm.PutParameterInput{
 		Name:        &name,

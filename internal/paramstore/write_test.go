@@ -48,9 +48,9 @@ func TestADocumentThatGrewAndShrankIsStillWritable(t *testing.T) {
 		t.Errorf("ended as %s, version %d", p.Tier, p.Version)
 	}
 	_, err := s.Writer(WriterConfig{Tier: Standard}).Put(t.Context(), "/mesh/fn", make8(100))
-	checkError(t, err, KindTier, ErrTier, "downgrade", string(IntelligentTiering))
+	checkError(t, err, kindTier, ErrTier, "downgrade", string(IntelligentTiering))
 	_, err = s.Writer(WriterConfig{Tier: Standard}).Put(t.Context(), "/mesh/new", make8(4097))
-	checkError(t, err, KindTier, ErrTier, "4096")
+	checkError(t, err, kindTier, ErrTier, "4096")
 }
 
 func make8(n int) []byte { return []byte(strings.Repeat("d", n)) }
@@ -59,7 +59,7 @@ func TestAValueAboveTheLimitIsRefusedWithoutACall(t *testing.T) {
 	t.Parallel()
 	srv := startSim(t)
 	_, err := open(t, srv).Writer(WriterConfig{}).Put(t.Context(), "/mesh/fn", make8(8193))
-	checkError(t, err, KindTooLarge, ErrTooLarge, "/mesh/fn", "8193", "8192")
+	checkError(t, err, kindTooLarge, ErrTooLarge, "/mesh/fn", "8193", "8192")
 	if n := srv.Count(""); n != 0 {
 		t.Errorf("%d calls", n)
 	}
@@ -71,14 +71,14 @@ func TestPutNamesThePermissionsItLacks(t *testing.T) {
 	w := open(t, srv).Writer(WriterConfig{})
 	srv.FailNext("", 1, ssmsim.KMSDenied())
 	_, err := w.Put(t.Context(), "/mesh/fn", make8(100))
-	checkError(t, err, KindKMSDenied, ErrDenied, "kms:Encrypt", "kms:GenerateDataKey")
+	checkError(t, err, kindKMSDenied, ErrDenied, "kms:Encrypt", "kms:GenerateDataKey")
 	srv.FailNext("", 1, ssmsim.AccessDenied())
 	_, err = w.Put(t.Context(), "/mesh/fn", make8(100))
-	checkError(t, err, KindAccessDenied, ErrDenied, "ssm:PutParameter on arn:aws:ssm:us-east-1:*:parameter/mesh/fn")
+	checkError(t, err, kindAccessDenied, ErrDenied, "ssm:PutParameter on arn:aws:ssm:us-east-1:*:parameter/mesh/fn")
 	srv.SetWriteLimit(0.001, 1)
 	_, _ = w.Put(t.Context(), "/mesh/fn", make8(100))
 	_, err = w.Put(t.Context(), "/mesh/fn", make8(100))
-	checkError(t, err, KindThrottled, ErrThrottled)
+	checkError(t, err, kindThrottled, ErrThrottled)
 }
 
 func TestDeleteIsIdempotent(t *testing.T) {
@@ -95,7 +95,7 @@ func TestDeleteIsIdempotent(t *testing.T) {
 		t.Error("not deleted")
 	}
 	srv.FailNext("", 1, ssmsim.AccessDenied())
-	checkError(t, w.Delete(t.Context(), "/mesh/fn"), KindAccessDenied, ErrDenied, "ssm:DeleteParameter on arn:")
+	checkError(t, w.Delete(t.Context(), "/mesh/fn"), kindAccessDenied, ErrDenied, "ssm:DeleteParameter on arn:")
 }
 
 func TestParseTierTakesTheThreeTiersInAnyCase(t *testing.T) {
@@ -189,5 +189,5 @@ func TestDescribeBeginsAgainWhenItsTokenIsForgotten(t *testing.T) {
 	}
 	srv.FailAll("", ssmsim.AccessDenied())
 	_, err = open(t, srv).Describe(t.Context(), "/mesh", "")
-	checkError(t, err, KindAccessDenied, ErrDenied, "ssm:DescribeParameters on arn:aws:ssm:us-east-1:*:*")
+	checkError(t, err, kindAccessDenied, ErrDenied, "ssm:DescribeParameters on arn:aws:ssm:us-east-1:*:*")
 }
