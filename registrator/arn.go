@@ -113,8 +113,8 @@ func (a ARN) String() string {
 	return "arn:" + a.partition + ":lambda:" + a.region + ":" + a.account + ":function:" + a.name
 }
 
-// Qualified returns the ARN of an alias of the function; that of the function itself for "".
-func (a ARN) Qualified(alias string) string {
+// qualified returns the ARN of an alias of the function; that of the function itself for "".
+func (a ARN) qualified(alias string) string {
 	if alias == "" || a.IsZero() {
 		return a.String()
 	}

@@ -13,9 +13,9 @@ import (
 // claims returns the records that are to be there, one for a service: in all datacenters of a federation it has one service-defaults
 // entry, and so one function. Of two functions that ask for the same service (one is called "a-b", the other "a" with an alias "b") the
 // one that has it keeps it; else a function comes before an alias.
-func (p *planner) claims() []Record {
-	claims := make(map[mesh.Service]Record)
-	holder := func(r Record) bool { return p.held[r.Key.fold()].function == r.Function }
+func (p *planner) claims() []record {
+	claims := make(map[mesh.Service]record)
+	holder := func(r record) bool { return p.held[r.Key.fold()].function == r.function }
 	for _, name := range slices.Sorted(maps.Keys(p.wishes)) {
 		for _, r := range p.wishes[name].records {
 			folded := r.Key.fold().Service
@@ -23,20 +23,20 @@ func (p *planner) claims() []Record {
 			switch {
 			case !taken:
 				claims[folded] = r
-			case !holder(other) && (holder(r) || other.Alias != "" && r.Alias == ""):
+			case !holder(other) && (holder(r) || other.alias != "" && r.alias == ""):
 				claims[folded] = r
-				p.warn(other.Function.Name(), fmt.Sprintf("service %v is also asked for by function %s, which gets it", r.Key, r.Function.Name()))
+				p.warn(other.function.Name(), fmt.Sprintf("service %v is also asked for by function %s, which gets it", r.Key, r.function.Name()))
 			default:
-				p.warn(r.Function.Name(), fmt.Sprintf("service %v is also asked for by function %s, which gets it", r.Key, other.Function.Name()))
+				p.warn(r.function.Name(), fmt.Sprintf("service %v is also asked for by function %s, which gets it", r.Key, other.function.Name()))
 			}
 		}
 	}
-	records := make([]Record, 0, len(claims))
+	records := make([]record, 0, len(claims))
 	for _, r := range claims {
 		k := r.Key
 		h, ok := p.held[k.fold()]
-		if ok && !h.function.IsZero() && h.function != r.Function && !p.released(k, h.function.Name()) {
-			p.warn(r.Function.Name(), fmt.Sprintf("service %v is still that of function %s", k, h.function.Name()))
+		if ok && !h.function.IsZero() && h.function != r.function && !p.released(k, h.function.Name()) {
+			p.warn(r.function.Name(), fmt.Sprintf("service %v is still that of function %s", k, h.function.Name()))
 			continue
 		}
 		records = append(records, r)
@@ -53,7 +53,7 @@ func (p *planner) released(k Key, function string) bool {
 // waits says whether the service that a function or its alias has moved to stands in conflict: then the old one stays.
 func (p *planner) waits(function, alias string) bool {
 	for _, r := range p.wishes[function].records {
-		if _, held := p.held[r.Key.fold()]; r.Alias == alias && !held && !p.planned[r.Key.fold()] {
+		if _, held := p.held[r.Key.fold()]; r.alias == alias && !held && !p.planned[r.Key.fold()] {
 			return true
 		}
 	}

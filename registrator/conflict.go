@@ -8,7 +8,7 @@ import (
 )
 
 // conflict says what stands in the way of r; "" if nothing does. See the table of calculate.
-func (p *planner) conflict(r Record, s standing) string {
+func (p *planner) conflict(r record, s standing) string {
 	if s.unreadable != nil {
 		return "its service-defaults entry " + s.unreadable.Error()
 	}
@@ -32,7 +32,7 @@ func (p *planner) conflict(r Record, s standing) string {
 }
 
 // occupied says who has the name, or the ID, of a service that is to be created; "" for nobody.
-func (p *planner) occupied(r Record) string {
+func (p *planner) occupied(r record) string {
 	if there := p.instances[r.Key.fold()]; len(there) > 0 {
 		switch owner := there[0].Meta[metaOwner]; {
 		case !slices.Contains(there[0].Tags, ServiceTag):

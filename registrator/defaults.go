@@ -135,7 +135,7 @@ func (e entry) made(h hold, adopted bool) string {
 }
 
 // merge puts r's part into the entry and returns all of it. Merging twice is merging once.
-func (e entry) merge(r Record, made string) json.RawMessage {
+func (e entry) merge(r record, made string) json.RawMessage {
 	extension, arguments := copied(e.extension), copied(e.arguments)
 	for field := range arguments {
 		for _, ours := range []string{"ARN", "PayloadPassthrough", "InvocationMode"} {
@@ -144,8 +144,8 @@ func (e entry) merge(r Record, made string) json.RawMessage {
 			}
 		}
 	}
-	arguments["ARN"] = quoted(r.ARN())
-	arguments["PayloadPassthrough"] = json.RawMessage(strconv.FormatBool(r.Passthrough))
+	arguments["ARN"] = quoted(r.arn())
+	arguments["PayloadPassthrough"] = json.RawMessage(strconv.FormatBool(r.passthrough))
 	arguments["InvocationMode"] = quoted(r.mode())
 	extension["Name"], extension["Arguments"] = quoted(extensionName), marshal(arguments)
 
@@ -157,7 +157,7 @@ func (e entry) merge(r Record, made string) json.RawMessage {
 	}
 	fields := copied(e.fields)
 	fields["Protocol"], fields["EnvoyExtensions"] = quoted(protocolHTTP), marshal(extensions)
-	return entry{fields: fields, meta: e.meta}.mark(r.Function.Owner(), made)
+	return entry{fields: fields, meta: e.meta}.mark(r.function.Owner(), made)
 }
 
 // mark says in the entry whose it is, and returns all of it.

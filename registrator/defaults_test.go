@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-func testRecord(t testing.TB) Record {
+func testRecord(t testing.TB) record {
 	t.Helper()
-	return Record{Key: service(t, "web"), Function: function(t, testOwner, "web", nil).ARN, Asynchronous: true}
+	return record{Key: service(t, "web"), function: function(t, testOwner, "web", nil).ARN, asynchronous: true}
 }
 
 // G6: our part is merged into what others wrote, and taken out again without a trace.
@@ -39,7 +39,7 @@ func TestOurPartOfAnEntryComesAndGoes(t *testing.T) {
 				whose = e.hold(testOwner)
 			}
 			merged := e.merge(r, e.made(whose, false))
-			for _, want := range []string{`"Protocol":"http"`, `"ARN":"` + r.ARN() + `"`, `"InvocationMode":"asynchronous"`} {
+			for _, want := range []string{`"Protocol":"http"`, `"ARN":"` + r.arn() + `"`, `"InvocationMode":"asynchronous"`} {
 				if !strings.Contains(string(merged), want) {
 					t.Errorf("%s does not hold %s", merged, want)
 				}
@@ -104,7 +104,7 @@ func FuzzDefaults(f *testing.F) {
 		if twice := merged.merge(r, merged.made(holdOurs, false)); !bytes.Equal(once, twice) {
 			t.Errorf("merged once\n%s\ntwice\n%s", once, twice)
 		}
-		if function, alias := merged.arn(); function != r.Function || alias != "" {
+		if function, alias := merged.arn(); function != r.function || alias != "" {
 			t.Errorf("%s invokes %v", once, function)
 		}
 		for field, value := range e.fields {

@@ -63,7 +63,7 @@ func (o *observation) strays(held map[folded]holding, wishes map[string]wish) ma
 	}
 	for _, w := range wishes {
 		for _, r := range w.records {
-			used[r.Document] = true
+			used[r.document] = true
 		}
 	}
 	found := make(map[string]Stored)

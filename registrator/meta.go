@@ -14,7 +14,7 @@ import (
 // ValidateServiceMetadata). Nothing here is secret.
 const (
 	metaOwner     = "lambda-owner"          // Owner.String
-	metaFunction  = "lambda-function"       // Record.ARN
+	metaFunction  = "lambda-function"       // record.arn
 	metaNotBefore = "lambda-leaf-from"      // of the stored leaf, RFC 3339
 	metaNotAfter  = "lambda-leaf-until"     // of the stored leaf, RFC 3339
 	metaRoots     = "lambda-roots"          // Roots.ID of the stored roots
@@ -49,8 +49,8 @@ func readStored(meta map[string]string) stored {
 }
 
 // meta returns the whole meta of an instance for r with that document.
-func (r Record) meta(s stored) map[string]string {
-	return s.into(map[string]string{metaOwner: r.Function.Owner().String(), metaFunction: r.ARN()})
+func (r record) meta(s stored) map[string]string {
+	return s.into(map[string]string{metaOwner: r.function.Owner().String(), metaFunction: r.arn()})
 }
 
 // into sets what is said of the document in meta, and returns it.

@@ -379,13 +379,13 @@ func TestWhatSomebodyPutIntoOurExtensionSurvives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := Record{Key: service(t, "web"), Function: function(t, testOwner, "web", nil).ARN}
+	r := record{Key: service(t, "web"), function: function(t, testOwner, "web", nil).ARN}
 	merged, err := readEntry(e.merge(r, madeExtension))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf(`{"Name":"builtin/aws/lambda","Required":true,"Arguments":
-		{"ARN":%q,"InvocationMode":"synchronous","PayloadPassthrough":false,"Region":"x"}}`, r.ARN())
+		{"ARN":%q,"InvocationMode":"synchronous","PayloadPassthrough":false,"Region":"x"}}`, r.arn())
 	if got := merged.extensions[0]; !sameJSON(got, json.RawMessage(want)) {
 		t.Errorf("%s, want %s", got, want)
 	}

@@ -90,9 +90,9 @@ func joined(a, b []Note) []Note {
 	return all
 }
 
-// Err returns nil if nothing failed. Otherwise it wraps ErrFailed, or ErrDeletes if the cap on deletes stopped them, and names what
+// err returns nil if nothing failed. Otherwise it wraps ErrFailed, or ErrDeletes if the cap on deletes stopped them, and names what
 // failed.
-func (r Result) Err() error {
+func (r Result) err() error {
 	var errs []error
 	if r.overCap {
 		errs = append(errs, fmt.Errorf("%w: %s", ErrDeletes, listed(r.Left)))

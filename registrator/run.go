@@ -54,7 +54,8 @@ func (r *Registrator) Plan(ctx context.Context, scope Scope) (Plan, error) {
 // Run makes Consul and the store equal to the functions in scope. It begins nothing new in the last 10 s before ctx's deadline, or in
 // its last fifth if that is less. Runs of one Registrator wait for each other.
 //
-// The error wraps ErrObserve or ErrOwner if nothing was done; otherwise it is Result.Err. The result is complete in each case.
+// The error wraps ErrObserve or ErrOwner if nothing was done. Otherwise it names what failed, and wraps ErrFailed, or ErrDeletes if
+// the cap on deletes stopped them. The result is complete in each case.
 func (r *Registrator) Run(ctx context.Context, scope Scope) (Result, error) {
 	r.running.Lock()
 	defer r.running.Unlock()
@@ -71,7 +72,7 @@ func (r *Registrator) Run(ctx context.Context, scope Scope) (Result, error) {
 	plan := calculate(o)
 	if scope.DryRun || r.cfg.Policy == DryRun {
 		result := r.dryRun(ctx, plan)
-		return result, result.Err()
+		return result, result.err()
 	}
 	r.memory = mem
 	a := r.apply(ctx, o, plan)
@@ -93,7 +94,7 @@ func (r *Registrator) Run(ctx context.Context, scope Scope) (Result, error) {
 // finished logs how a run ended, and says whether that is an error.
 func (r *Registrator) finished(ctx context.Context, result Result) (Result, error) {
 	result.count()
-	err, level := result.Err(), slog.LevelInfo
+	err, level := result.err(), slog.LevelInfo
 	if err != nil {
 		level = slog.LevelError
 	} else if result.Warned > 0 {

@@ -94,15 +94,15 @@ func FuzzTags(f *testing.F) {
 		default:
 			seen := make(map[Key]bool)
 			for i, r := range w.records {
-				if seen[r.Key] || r.Service.IsZero() || r.Function != fn.ARN || (i == 0) != (r.Alias == "") || r.Alias != "" && r.Document != "" {
+				if seen[r.Key] || r.Service.IsZero() || r.function != fn.ARN || (i == 0) != (r.alias == "") || r.alias != "" && r.document != "" {
 					t.Errorf("record %+v", r)
 				}
 				seen[r.Key] = true
-				if a, q, err := ParseQualifiedARN(r.ARN()); err != nil || a != fn.ARN || q != r.Alias {
-					t.Errorf("ARN %q: %v", r.ARN(), err)
+				if a, q, err := ParseQualifiedARN(r.arn()); err != nil || a != fn.ARN || q != r.alias {
+					t.Errorf("ARN %q: %v", r.arn(), err)
 				}
-				if r.Asynchronous != strings.EqualFold(strings.TrimSpace(mode), "asynchronous") {
-					t.Errorf("mode %q is read as %v", mode, r.Asynchronous)
+				if r.asynchronous != strings.EqualFold(strings.TrimSpace(mode), "asynchronous") {
+					t.Errorf("mode %q is read as %v", mode, r.asynchronous)
 				}
 			}
 		}
@@ -120,7 +120,7 @@ func TestARNsOfAllPartitions(t *testing.T) {
 		"arn:aws-eusc:lambda:eusc-de-east-1:123456789012:function:f",
 	} {
 		a, err := ParseARN(s)
-		if err != nil || a.String() != s || a.Qualified("") != s || a.Qualified("prod") != s+":prod" {
+		if err != nil || a.String() != s || a.qualified("") != s || a.qualified("prod") != s+":prod" {
 			t.Errorf("%q is read as %v, error %v", s, a, err)
 		}
 		if again, err := a.Owner().Function(a.Name()); err != nil || again != a {
@@ -138,7 +138,7 @@ func TestARNsOfAllPartitions(t *testing.T) {
 			t.Errorf("%q is read as %v, error %v", s, a, err)
 		}
 	}
-	if (ARN{}).String()+(ARN{}).Qualified("x")+(Owner{}).String() != "" {
+	if (ARN{}).String()+(ARN{}).qualified("x")+(Owner{}).String() != "" {
 		t.Error("zero values are not empty")
 	}
 }

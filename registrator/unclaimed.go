@@ -45,7 +45,7 @@ func (p *planner) alive(h holding) {
 	s := p.standing(h.Key)
 	if h.adopted {
 		i := h.Instance
-		i.Meta = Record{Key: h.Key, Function: h.function, Alias: h.alias}.meta(stored{})
+		i.Meta = record{Key: h.Key, function: h.function, alias: h.alias}.meta(stored{})
 		c.Kind, c.Reason, c.instance, c.differs = Update, "taken over from the predecessor; "+c.Reason, &i, true
 		d := p.entries[h.Key.fold()]
 		c.entry = &Defaults{Key: h.Key, Raw: s.entry.mark(p.owner, s.made()), Index: d.Index}
@@ -57,7 +57,7 @@ func (p *planner) alive(h holding) {
 // change starts a change of what is registered.
 func (h holding) change(kind Kind) Change {
 	return Change{
-		Kind: kind, Name: h.Key.String(), Function: h.function.Qualified(h.alias), key: h.Key, by: h.function.Name(),
+		Kind: kind, Name: h.Key.String(), Function: h.function.qualified(h.alias), key: h.Key, by: h.function.Name(),
 		instance: &h.Instance, stored: h.stored,
 	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // upsert plans what the service that r asks for needs, unless something stands in its way.
-func (p *planner) upsert(r Record) {
+func (p *planner) upsert(r record) {
 	if p.unread[r.realm()] != nil {
 		return // that is a failure already
 	}
@@ -25,7 +25,7 @@ func (p *planner) upsert(r Record) {
 		p.warn(r.Key.String(), "not registered: "+conflict)
 		return
 	}
-	if r.Datacenter != "" && p.place.prefix != "" && r.Alias == "" {
+	if r.Datacenter != "" && p.place.prefix != "" && r.alias == "" {
 		p.warn(r.Key.String(), "no credential document: only Consul in "+r.Datacenter+
 			" can issue its leaf; it can be called from the mesh, and cannot call")
 	}
@@ -35,15 +35,15 @@ func (p *planner) upsert(r Record) {
 }
 
 // upsertChange returns the change that makes what there is of a service equal to r, if one is needed.
-func (p *planner) upsertChange(r Record, s standing) (c Change, needed bool) {
+func (p *planner) upsertChange(r record, s standing) (c Change, needed bool) {
 	c = Change{
-		Kind: Update, Name: r.Key.String(), Function: r.ARN(), urgency: urgentRepair,
-		key: r.Key, by: r.Function.Name(), stored: s.stored,
+		Kind: Update, Name: r.Key.String(), Function: r.arn(), urgency: urgentRepair,
+		key: r.Key, by: r.function.Name(), stored: s.stored,
 	}
 	if !s.held {
 		c.Kind, c.urgency = Create, urgentCreate
 	}
-	if r.Document == "" {
+	if r.document == "" {
 		c.stored = stored{}
 	}
 	var differs []string
@@ -56,8 +56,8 @@ func (p *planner) upsertChange(r Record, s standing) (c Change, needed bool) {
 		differs = append(differs, "its catalog entry differs")
 	}
 	documentOnly := false
-	if r.Document != "" {
-		if change, why, u := p.documentChange(r.Key, r.Document, c.stored); change != nil {
+	if r.document != "" {
+		if change, why, u := p.documentChange(r.Key, r.document, c.stored); change != nil {
 			documentOnly = s.held && !s.adopted && len(differs) == 0
 			differs = append(differs, why)
 			if c.document, c.urgency = change, min(c.urgency, u); documentOnly {
@@ -67,7 +67,7 @@ func (p *planner) upsertChange(r Record, s standing) (c Change, needed bool) {
 	}
 	switch {
 	case !s.held:
-		c.Reason = "the tags of function " + r.Function.Name() + " ask for it"
+		c.Reason = "the tags of function " + r.function.Name() + " ask for it"
 	case s.adopted:
 		c.Reason = "taken over from the predecessor"
 	default:
@@ -78,7 +78,7 @@ func (p *planner) upsertChange(r Record, s standing) (c Change, needed bool) {
 }
 
 // instanceFor returns the instance that r asks for, in the place of the one that there is.
-func (s standing) instanceFor(r Record, document stored) Instance {
+func (s standing) instanceFor(r record, document stored) Instance {
 	i := Instance{Key: r.Key, ID: r.Service.Name(), Tags: []string{ServiceTag}, Meta: r.meta(document)}
 	if s.held {
 		i.ID, i.Index = s.ID, s.Index
@@ -87,7 +87,7 @@ func (s standing) instanceFor(r Record, document stored) Instance {
 }
 
 // entryChange returns the service-defaults entry that r needs, nil if it is there.
-func (p *planner) entryChange(r Record, s standing) *Defaults {
+func (p *planner) entryChange(r record, s standing) *Defaults {
 	d := p.entries[r.Key.fold()]
 	raw := s.entry.merge(r, s.made())
 	if s.whose != holdNone && sameJSON(raw, d.Raw) {

@@ -14,7 +14,7 @@ import (
 // wish is what a function's tags ask for: records, or why there are none, or what is wrong with the tags (a user's mistake: what
 // the function owns stays as it is, G10).
 type wish struct {
-	records []Record
+	records []record
 	why     string
 	moved   bool // to a datacenter that another registrator keeps
 	shared  bool // and that is of this federation, so that its service-defaults are the same
@@ -79,12 +79,12 @@ func (p placement) options(f Function) (o options, err error) {
 }
 
 // records returns the records of f, the function's own first, in a datacenter as a Key spells it.
-func (p placement) records(f Function, datacenter string) ([]Record, error) {
+func (p placement) records(f Function, datacenter string) ([]record, error) {
 	o, err := p.options(f)
 	if err != nil {
 		return nil, err
 	}
-	var records []Record
+	var records []record
 	for _, alias := range append([]string{""}, o.aliases...) {
 		name := f.ARN.Name()
 		if alias != "" {
@@ -94,15 +94,15 @@ func (p placement) records(f Function, datacenter string) ([]Record, error) {
 		if err != nil {
 			return nil, err
 		}
-		r := Record{
+		r := record{
 			Key:          Key{Datacenter: datacenter, Service: s},
-			Function:     f.ARN,
-			Alias:        alias,
-			Passthrough:  o.passthrough,
-			Asynchronous: o.asynchronous,
+			function:     f.ARN,
+			alias:        alias,
+			passthrough:  o.passthrough,
+			asynchronous: o.asynchronous,
 		}
 		if alias == "" && datacenter == "" && p.prefix != "" {
-			if r.Document, err = s.ParameterPath(p.prefix); err != nil {
+			if r.document, err = s.ParameterPath(p.prefix); err != nil {
 				return nil, err
 			}
 		}
@@ -113,7 +113,7 @@ func (p placement) records(f Function, datacenter string) ([]Record, error) {
 
 // wants says whether one of the records is for k.
 func (w wish) wants(k Key) bool {
-	return slices.ContainsFunc(w.records, func(r Record) bool { return r.Key.fold() == k.fold() })
+	return slices.ContainsFunc(w.records, func(r record) bool { return r.Key.fold() == k.fold() })
 }
 
 // because says why a function whose tags were read does not ask for k, where a service for that alias is.
@@ -122,7 +122,7 @@ func (w wish) because(k Key, alias string) string {
 		return w.why
 	}
 	for _, r := range w.records {
-		if r.Alias == alias {
+		if r.alias == alias {
 			return fmt.Sprintf("it moved from %v to %v", k, r.Key)
 		}
 	}
