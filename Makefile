@@ -145,8 +145,12 @@ bench-micro: bin/benchstat ## run the benchmarks matching BENCH, each BENCHCOUNT
 	bin/benchstat bin/bench.txt
 
 .PHONY: lint
-lint: bin/golangci-lint ## check the sources against .golangci.yml
+lint: bin/golangci-lint ## check the sources, those of our tools too, against .golangci.yml
 	bin/golangci-lint run ./...
+	@for mod in tools/*/; do \
+		[ -n "$$(find $$mod -name '*.go' -print -quit)" ] || continue; \
+		echo "golangci-lint for $$mod"; (cd $$mod && ../../bin/golangci-lint run --config ../../.golangci.yml ./...); \
+	done
 
 .PHONY: fmt
 fmt: ## format the sources

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -30,13 +31,13 @@ const sdkServices = "github.com/aws/aws-sdk-go-v2/service/"
 
 // program parses the files, but tests, that a package of the repository and those of the repository that it imports, directly or not,
 // are built from on Linux. The keys are paths from the root.
-func program(repo, pkg string) (map[string]*ast.File, error) {
+func program(ctx context.Context, repo, pkg string) (map[string]*ast.File, error) {
 	repo, err := filepath.Abs(repo)
 	if err != nil {
 		return nil, err
 	}
 	const names = `{{$dir := .Dir}}{{with .Module}}{{if .Main}}{{range $.GoFiles}}{{$dir}}/{{.}}{{"\n"}}{{end}}{{end}}{{end}}`
-	list := exec.Command("go", "list", "-deps", "-f", names, "./"+pkg)
+	list := exec.CommandContext(ctx, "go", "list", "-deps", "-f", names, "./"+pkg)
 	list.Dir = repo
 	list.Env = append(os.Environ(), "GOOS=linux", "CGO_ENABLED=0")
 	var stderr bytes.Buffer
@@ -191,8 +192,8 @@ func constantString(e ast.Expr) (string, bool) {
 }
 
 // consulClientNames is the variables that Consul's own client reads, of the version that the repository requires.
-func consulClientNames(repo string) ([]string, error) {
-	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/hashicorp/consul/api")
+func consulClientNames(ctx context.Context, repo string) ([]string, error) {
+	list := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/hashicorp/consul/api")
 	list.Dir = repo
 	list.Stderr = os.Stderr
 	dir, err := list.Output()

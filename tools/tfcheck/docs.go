@@ -48,7 +48,7 @@ func checkDocs(dir string, write bool) (complaints []string, err error) {
 	case bytes.Equal(old, wanted):
 		return complaints, nil
 	case write:
-		return complaints, os.WriteFile(readme, wanted, 0o644)
+		return complaints, os.WriteFile(readme, wanted, 0o600) // the file is there, and keeps its mode
 	}
 	return append(complaints, readme+": its tables are not those of the variables and outputs: make deploy-docs"), nil
 }

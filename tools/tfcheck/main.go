@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -10,17 +11,17 @@ import (
 	"os"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run returns 0, 1 if there is something to complain of, or 2 if that cannot be said.
-func run(args []string, stdout, stderr io.Writer) int {
-	complaints, err := check(args)
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	complaints, err := check(ctx, args)
 	for _, complaint := range complaints {
-		fmt.Fprintln(stdout, complaint)
+		_, _ = fmt.Fprintln(stdout, complaint)
 	}
 	switch {
 	case err != nil:
-		fmt.Fprintln(stderr, "tfcheck:", err)
+		_, _ = fmt.Fprintln(stderr, "tfcheck:", err)
 		return 2
 	case len(complaints) > 0:
 		return 1
@@ -30,7 +31,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 var errUsage = errors.New("usage: tfcheck docs [-w] MODULE... | rules -repo DIR TERRAFORM | upgrade [-terraform PROGRAM] DIR")
 
-func check(args []string) (complaints []string, err error) {
+func check(ctx context.Context, args []string) (complaints []string, err error) {
 	if len(args) == 0 {
 		return nil, errUsage
 	}
@@ -53,9 +54,9 @@ func check(args []string) (complaints []string, err error) {
 		}
 		return complaints, nil
 	case args[0] == "rules" && flags.NArg() == 1 && *repo != "":
-		return checkRules(*repo, flags.Arg(0))
+		return checkRules(ctx, *repo, flags.Arg(0))
 	case args[0] == "upgrade" && flags.NArg() == 1:
-		return checkUpgrade(*terraform, flags.Arg(0))
+		return checkUpgrade(ctx, *terraform, flags.Arg(0))
 	}
 	return nil, errUsage
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"go/ast"
 	"maps"
@@ -126,7 +127,7 @@ var sides = []side{
 }
 
 // checkRules holds the modules below a folder to the rules of modules, and against the code of the repository.
-func checkRules(repo, terraform string) (complaints []string, err error) {
+func checkRules(ctx context.Context, repo, terraform string) (complaints []string, err error) {
 	dirs, err := filepath.Glob(filepath.Join(terraform, "modules", "*"))
 	if err != nil || len(dirs) == 0 {
 		return nil, fmt.Errorf("no modules below %s: %w", terraform, err)
@@ -145,7 +146,7 @@ func checkRules(repo, terraform string) (complaints []string, err error) {
 		}
 		complaints = append(complaints, some...)
 	}
-	client, err := consulClientNames(repo)
+	client, err := consulClientNames(ctx, repo)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +156,7 @@ func checkRules(repo, terraform string) (complaints []string, err error) {
 			complaints = append(complaints, s.module+": is not there")
 			continue
 		}
-		some, err := s.check(repo, m, client)
+		some, err := s.check(ctx, repo, m, client)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.module, err)
 		}
@@ -206,7 +207,7 @@ func moduleRules(name string, m *module) (complaints []string, err error) {
 }
 
 // check holds one module against its program, in both directions.
-func (s side) check(repo string, m *module, client []string) (complaints []string, err error) {
+func (s side) check(ctx context.Context, repo string, m *module, client []string) (complaints []string, err error) {
 	complain := func(format string, args ...any) {
 		complaints = append(complaints, s.module+": "+fmt.Sprintf(format, args...))
 	}
@@ -214,7 +215,7 @@ func (s side) check(repo string, m *module, client []string) (complaints []strin
 		complain("%s is not there to be compared with", s.program)
 		return complaints, nil
 	}
-	files, err := program(repo, s.program)
+	files, err := program(ctx, repo, s.program)
 	if err != nil {
 		return nil, err
 	}

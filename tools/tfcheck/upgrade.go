@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -57,8 +58,8 @@ func with(a, b map[string]string) map[string]string {
 }
 
 // checkUpgrade makes terraform plan each scenario in a folder where it was initialised, and judges the plans.
-func checkUpgrade(terraform, dir string) (complaints []string, err error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func checkUpgrade(ctx context.Context, terraform, dir string) (complaints []string, err error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +68,7 @@ func checkUpgrade(terraform, dir string) (complaints []string, err error) {
 	defer func() { _ = sts.Close() }()
 
 	for _, s := range scenarios {
-		plan, err := s.plan(terraform, dir, "http://"+listener.Addr().String())
+		plan, err := s.plan(ctx, terraform, dir, "http://"+listener.Addr().String())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -89,7 +90,7 @@ func identify(w http.ResponseWriter, _ *http.Request) {
 }
 
 // plan returns a plan as JSON. Nothing is refreshed: there is no AWS to ask.
-func (s scenario) plan(terraform, dir, sts string) ([]byte, error) {
+func (s scenario) plan(ctx context.Context, terraform, dir, sts string) ([]byte, error) {
 	work, err := os.MkdirTemp("", "tfcheck")
 	if err != nil {
 		return nil, err
@@ -109,15 +110,15 @@ func (s scenario) plan(terraform, dir, sts string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if _, err := command(terraform, args...); err != nil {
+	if _, err := command(ctx, terraform, args...); err != nil {
 		return nil, err
 	}
-	return command(terraform, "-chdir="+dir, "show", "-json", out)
+	return command(ctx, terraform, "-chdir="+dir, "show", "-json", out)
 }
 
-func command(name string, args ...string) ([]byte, error) {
+func command(ctx context.Context, name string, args ...string) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
-	cmd := exec.Command(name, args...)
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
