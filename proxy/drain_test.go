@@ -59,6 +59,7 @@ func TestADrainWaitsForTheDialThatTheFunctionsBytesWaitFor(t *testing.T) {
 // R16: what an upstream has not taken yet is flushed: its kernel must have all of it before the process may end. And as
 // long as it may still take it, it may still answer.
 func TestADrainLastsUntilTheUpstreamHasTakenWhatIsQueuedForIt(t *testing.T) {
+	t.Parallel()
 	const size, busy = 200_000, 500 * time.Millisecond
 	for name, answer := range map[string]string{"it answers": "done", "it has ended before": ""} {
 		t.Run(name, func(t *testing.T) {

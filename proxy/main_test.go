@@ -22,7 +22,10 @@ import (
 	"github.com/consul-lambda/consul-lambda/proxy"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	waittest.Parallel(8) // they wait for the kernel and for timeouts, 45 s in all, and compute for two
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds what these tests do with a connection.
 const patience = waittest.Patience
@@ -44,8 +47,9 @@ func (c copied) Reset() error {
 	return c.Close()
 }
 
-// forBothPairs runs a test with an upstream leg of each kind.
+// forBothPairs runs a test with an upstream leg of each kind, beside all other tests.
 func forBothPairs(t *testing.T, test func(t *testing.T, leg func(*net.TCPConn) net.Conn)) {
+	t.Parallel()
 	for name, leg := range pairs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

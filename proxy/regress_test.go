@@ -149,6 +149,7 @@ func writeOn(c net.Conn) error {
 
 // R6: a half-closed connection is not silent because its reader is slow: the other side would go on if it could.
 func TestASlowReaderOfAHalfClosedConnectionGetsEverything(t *testing.T) {
+	t.Parallel()
 	const total = 32 << 20 // more than the kernel holds on the way
 	for reader, test := range map[string]func(t *testing.T, leg func(*net.TCPConn) net.Conn, reads func(*world, *clocktest.Skew, net.Conn)){
 		"function": func(t *testing.T, leg func(*net.TCPConn) net.Conn, reads func(*world, *clocktest.Skew, net.Conn)) {
@@ -218,6 +219,7 @@ func (c truncating) Read(p []byte) (int, error) {
 // R5, R9: the function is told of the upstream's bad end at once, although what it uploads is stuck and so nothing else
 // moves: not when the half-close timeout has passed, which is a minute.
 func TestACutIsToldAtOnceWhileAnUploadIsBlocked(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		leg    func(*net.TCPConn) net.Conn
 		answer string
@@ -363,6 +365,7 @@ func heap() int64 {
 // R14: a dial that was under way in a freeze waits for what the freeze took away, and its time passed meanwhile. The function's
 // call must not fail for it.
 func TestADialThatWasFrozenBeginsAgain(t *testing.T) {
+	t.Parallel()
 	for name, jump := range map[string]func(*clocktest.Skew, time.Duration){
 		"wall": (*clocktest.Skew).JumpWall, "mono": (*clocktest.Skew).JumpMono, "both": (*clocktest.Skew).Jump,
 	} {

@@ -21,6 +21,7 @@ import (
 
 // R14: an age is judged by whichever clock went on.
 func TestIdleAndOldConnectionsEnd(t *testing.T) {
+	t.Parallel()
 	jumps := map[string]func(*clocktest.Skew, time.Duration){
 		"wall": (*clocktest.Skew).JumpWall, "mono": (*clocktest.Skew).JumpMono, "both": (*clocktest.Skew).Jump,
 	}
@@ -86,6 +87,7 @@ func TestBuffersAreGivenBackAfterABurst(t *testing.T) {
 // R19: after a freeze that the path has likely not survived, the function is told at once, before it uses the
 // connection, whichever clock noticed.
 func TestAConnectionThatWasSilentOverALongFreezeIsReset(t *testing.T) {
+	t.Parallel()
 	for name, jump := range map[string]func(*clocktest.Skew, time.Duration){
 		"wall": (*clocktest.Skew).JumpWall, "mono": (*clocktest.Skew).JumpMono, "both": (*clocktest.Skew).Jump,
 	} {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/netip"
 
 	"github.com/consul-lambda/consul-lambda/internal/bufpool"
 )
@@ -39,4 +40,11 @@ func (s *State) SetFirst(n int) { s.gateways.first.Store(int32(n)) }
 // Race is the way in which gateways and addresses are tried.
 func Race(ctx context.Context, n int, try func(ctx context.Context, i int) (*Conn, error)) (*Conn, error) {
 	return race(ctx, n, try)
+}
+
+// Connect connects through the gateways as a dial does, over what open makes instead of TCP connections, and without TLS.
+func (s *State) Connect(ctx context.Context, open func(context.Context, netip.AddrPort) (net.Conn, error)) (*Conn, error) {
+	return s.gateways.connect(ctx, open, func(_ context.Context, _ int, raw net.Conn) (*Conn, error) {
+		return &Conn{wire: newWire(raw, s.bufs)}, nil
+	})
 }

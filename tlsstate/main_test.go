@@ -24,7 +24,10 @@ import (
 	"github.com/consul-lambda/consul-lambda/tlsstate"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	waittest.Parallel(6)
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds what these tests do with a connection.
 const patience = waittest.Patience

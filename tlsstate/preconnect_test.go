@@ -246,10 +246,10 @@ func TestAConnectionThatWasOpenedBeforeAFreezeIsNotUsed(t *testing.T) {
 	})
 }
 
+// Its parts are not parallel to each other: those of a parallel test begin after all others, and the last one takes 4 s.
 func TestAConnectionThatNobodyUsesIsClosed(t *testing.T) {
 	t.Parallel()
 	t.Run("with the state", func(t *testing.T) {
-		t.Parallel()
 		m, doc := newMesh(t, "web")
 		w := startCold(t, doc, tlsstate.Config{Gateways: []string{m.Gateway.Addr()}})
 		accepts(t, m.Gateway, 1, 1)
@@ -257,7 +257,6 @@ func TestAConnectionThatNobodyUsesIsClosed(t *testing.T) {
 		accepts(t, m.Gateway, 1, 0)
 	})
 	t.Run("if the document has no use for it", func(t *testing.T) {
-		t.Parallel()
 		m, doc := newMesh(t)
 		w := startCold(t, doc, tlsstate.Config{Upstreams: upstreams(t, "web.svc.far.peer:8080"), Gateways: []string{m.Gateway.Addr()}})
 		accepts(t, m.Gateway, 1, 1)
@@ -265,7 +264,6 @@ func TestAConnectionThatNobodyUsesIsClosed(t *testing.T) {
 		accepts(t, m.Gateway, 1, 0)
 	})
 	t.Run("after 2 s, and a store that is slow does not count against the spares", func(t *testing.T) {
-		t.Parallel()
 		m, doc := newMesh(t, "web")
 		w := startCold(t, doc, tlsstate.Config{Gateways: []string{m.Gateway.Addr()}})
 		for n := range int64(2) {
