@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +27,10 @@ func TestMain(m *testing.M) {
 		burn(d)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(baselineDir)
+		os.Exit(code)
+	}))
 }
 
 // burn uses about d of CPU time on a thread that ends, and as much again on one that does not; then says what the process
@@ -80,12 +84,26 @@ func burnt(t *testing.T, d time.Duration) (pid int, used time.Duration) {
 	return cmd.Process.Pid, time.Duration(ns)
 }
 
-// buildBaseline builds the in-tree baseline.
+// buildBaseline returns the in-tree baseline, which the first who asks builds.
 func buildBaseline(t *testing.T) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "bench-baseline")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, "./baseline").CombinedOutput(); err != nil {
-		t.Fatalf("building the baseline: %v\n%s", err, out)
+	file, err := baseline()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return file
 }
+
+// baselineDir is removed by TestMain; empty if nothing was built.
+var baselineDir string
+
+var baseline = sync.OnceValues(func() (file string, err error) {
+	if baselineDir, err = os.MkdirTemp("", "bench-baseline-"); err != nil {
+		return "", err
+	}
+	file = filepath.Join(baselineDir, "bench-baseline")
+	if out, err := exec.Command("go", "build", "-o", file, "./baseline").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the baseline: %w\n%s", err, out)
+	}
+	return file, nil
+})

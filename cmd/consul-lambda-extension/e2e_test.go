@@ -49,8 +49,8 @@ import (
 // patience bounds whatever should happen soon.
 const patience = waittest.Patience
 
-// Most of these tests wait most of the time.
-func TestMain(m *testing.M) { labtest.Main(m, 6) }
+// Most of these tests wait most of the time. The longest is to begin with the first ones, whichever the go command begins with.
+func TestMain(m *testing.M) { labtest.Main(m, 12) }
 
 // programs builds what is shipped, or the extension with the race detector.
 func programs(t testing.TB) lab.Programs {
@@ -326,6 +326,23 @@ func storeLeaf(t testing.TB, w *lab.World, ttl time.Duration) *meshsim.Leaf {
 	leaf, err := w.StoreLeaf(ttl)
 	ok(t, err)
 	return leaf
+}
+
+// ending is how something ended that a test began, and how long after.
+type ending struct {
+	err   error
+	after time.Duration
+}
+
+// meanwhile begins what is mostly one long wait, for a test that calls t.Parallel only then: the wait passes beside the serial tests
+// that follow, and those that measure time are not disturbed by it.
+func meanwhile(f func() error) <-chan ending {
+	ended, begin := make(chan ending, 1), time.Now()
+	go func() {
+		err := f()
+		ended <- ending{err, time.Since(begin)}
+	}()
+	return ended
 }
 
 // until waits for a time that has to pass.

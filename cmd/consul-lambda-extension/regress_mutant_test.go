@@ -125,6 +125,7 @@ func (d document) Fetch(context.Context) ([]byte, error) { return d, nil }
 // R14: a thaw is noticed before anything is used, and a read of the store that was under way in the freeze begins again: its
 // answer would be waited for until its timeout.
 func TestAThawThatTheWatchNoticesStartsTheRefreshAgain(t *testing.T) {
+	t.Parallel()
 	asked := make(chan time.Time, 100)
 	store := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		asked <- time.Now()

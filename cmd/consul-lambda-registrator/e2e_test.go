@@ -28,7 +28,8 @@ import (
 // patience bounds whatever should happen soon.
 const patience = time.Minute
 
-func TestMain(m *testing.M) { labtest.Main(m, 0) }
+// A run waits for its limits of rate, and for the servers that it asks, most of the time.
+func TestMain(m *testing.M) { labtest.Main(m, 8) }
 
 // programs builds what is shipped, or the registrator with the race detector.
 func programs(t testing.TB) lab.Programs {

@@ -23,8 +23,16 @@ import (
 //
 //	go test -count 1 -v -run TestFigures ./cmd/consul-lambda-registrator -figures
 //
-// Without it, the same is run smaller where time is concerned: other tests run beside.
+// Without it, the same is run smaller where time is concerned, beside other tests.
 var figures = flag.Bool("figures", false, "measure the registrator at full size")
+
+// beside lets a test run beside others, unless it measures.
+func beside(t *testing.T) {
+	t.Helper()
+	if !*figures {
+		t.Parallel()
+	}
+}
 
 // latency is that of each AWS call, as in the predecessor's measurement.
 const latency = 20 * time.Millisecond
@@ -61,6 +69,7 @@ func (a *account) setLatency(d time.Duration) {
 // Budget of section 5, exactly, in every test run: a quiet run over 10,000 functions of which 500 are enabled makes at most 10 AWS
 // calls and 5 of Consul, and writes nothing but the heartbeat.
 func TestFiguresOfAQuietRun(t *testing.T) {
+	beside(t)
 	const functions, taking = 10_000, 500
 	a := newAccount(t, lab.ControlConfig{Quiet: true})
 	a.addFunctions(functions, taking)
@@ -100,6 +109,7 @@ func TestFiguresOfAQuietRun(t *testing.T) {
 // Budget of section 5: 1,000 new functions at 20 ms per AWS call, rate limits off, take at most a tenth of what the predecessor took
 // (48.6 s), which is also less than a tenth of four calls for each, one after the other.
 func TestFiguresOfNewFunctions(t *testing.T) {
+	beside(t)
 	functions := 100
 	if *figures {
 		functions = 1000
@@ -123,6 +133,7 @@ func TestFiguresOfNewFunctions(t *testing.T) {
 // What a cold start costs, from the process's start to the answer of its first invocation, and what the process then holds. A figure
 // to know, without a budget.
 func TestFiguresOfAColdStart(t *testing.T) {
+	beside(t)
 	starts := 2
 	if *figures {
 		starts = 15

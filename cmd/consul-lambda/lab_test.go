@@ -31,11 +31,11 @@ func builtPrograms(t testing.TB) lab.Programs {
 	return labtest.All(t)
 }
 
-// liveTestLab runs the lab until the test ends, and puts its environment into that of the process. It returns what is told.
-func liveTestLab(t *testing.T, broken ...string) *waittest.Log {
+// liveTestLab runs the lab until the test ends. It returns what is told, and the environment in which a process finds the lab.
+func liveTestLab(t *testing.T, broken ...string) (told *waittest.Log, environ []string) {
 	t.Helper()
 	p := builtPrograms(t)
-	told := new(waittest.Log)
+	told = new(waittest.Log)
 	events := &eventLog{w: told, paint: painterFor(told)}
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
@@ -58,22 +58,23 @@ func liveTestLab(t *testing.T, broken ...string) *waittest.Log {
 		if !ok {
 			t.Fatalf("no variable in %q", lines.Text())
 		}
-		t.Setenv(name, strings.Trim(value, "'"))
+		environ = append(environ, name+"="+strings.Trim(value, "'"))
 		if name == "NODE_NAME" { // the last one
-			return told
+			return told, environ
 		}
 	}
 	t.Fatalf("the lab has not started: %s", told)
-	return nil
+	return nil, nil
 }
 
 func TestTheLabIsFoundByItsEnvironment(t *testing.T) {
-	told := liveTestLab(t)
-	if code, stdout, stderr := command(t, "doctor", "--watch", "100ms"); code != 0 {
+	t.Parallel()
+	told, environ := liveTestLab(t)
+	if code, stdout, stderr := process(t, environ, "doctor", "--watch", "100ms"); code != 0 {
 		t.Errorf("doctor: exit code %d, %s, %s", code, stdout, stderr)
 	}
 	// What the registrator has registered is what it would register: a second run is empty.
-	if code, stdout, stderr := command(t, "plan"); code != 0 || !strings.Contains(stdout, "Nothing to change.") {
+	if code, stdout, stderr := process(t, environ, "plan"); code != 0 || !strings.Contains(stdout, "Nothing to change.") {
 		t.Errorf("plan: exit code %d, %s, %s", code, stdout, stderr)
 	}
 	told.Await(t, "GetParameter /consul/lambda/default/default/checkout")
@@ -82,8 +83,9 @@ func TestTheLabIsFoundByItsEnvironment(t *testing.T) {
 }
 
 func TestPlanShowsWhatTheLabsLostEventsLeft(t *testing.T) {
-	liveTestLab(t, "lost-events")
-	code, stdout, stderr := command(t, "plan")
+	t.Parallel()
+	_, environ := liveTestLab(t, "lost-events")
+	code, stdout, stderr := process(t, environ, "plan")
 	for _, says := range []string{"+ create invoices", "- delete orders", "asynchronous", "warning  reports: ", "1 to create, 0 to update, 0 to renew, 1 to delete"} {
 		if !strings.Contains(stdout, says) {
 			t.Errorf("the plan does not say %q:\n%s", says, stdout)
@@ -206,9 +208,10 @@ func TestTheLabIsNotReadyWhenNobodyCouldBeTold(t *testing.T) {
 
 // The first command of docs/operations.md, in the lab: a fault is in what the function is configured with.
 func TestTheLabsFunctionsAreConfigured(t *testing.T) {
-	liveTestLab(t, "no-dns")
+	t.Parallel()
+	_, environ := liveTestLab(t, "no-dns")
 	for _, name := range enabled {
-		code, stdout, stderr := command(t, "doctor", "--function", name)
+		code, stdout, stderr := process(t, environ, "doctor", "--function", name)
 		if code != 1 || stderr != "" || !strings.Contains(stdout, "function "+name+", ") || !strings.Contains(stdout, "mesh-gateway.invalid:8443: its name cannot be looked up") {
 			t.Errorf("%s: exit code %d, %q:\n%s", name, code, stderr, stdout)
 		}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,7 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 
-	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 func TestMain(m *testing.M) {
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 type leakless struct{ tests *testing.M }
 
 func (l leakless) Run() int {
-	defer labtest.Remove()
+	waittest.Parallel(8) // labs wait
 	code := l.tests.Run()
 	if err := goleak.Find(); code == 0 && err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -44,6 +45,22 @@ func command(t testing.TB, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	code = run(t.Context(), append([]string{"consul-lambda"}, args...), &out, &errs)
 	return code, out.String(), errs.String()
+}
+
+// process is command in a process of its own, with variables besides: so tests of a site can run beside each other, which one process
+// has one environment for, and the library one set of flags.
+func process(t testing.TB, environ []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), "consul-lambda", args...) // testscript.Main puts it into the path
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")        // else an exit takes 1 s under -race
+	cmd.Env = append(cmd.Env, environ...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	var exited *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exited) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
 func TestHelpTeaches(t *testing.T) {
@@ -104,8 +121,9 @@ func broken(t testing.TB) string {
 }
 
 func TestAFailedStepEndsTheDemo(t *testing.T) {
+	t.Parallel()
 	dir := broken(t)
-	code, stdout, stderr := command(t, "demo", "--bin", dir)
+	code, stdout, stderr := process(t, nil, "demo", "--bin", dir)
 	if code != 1 || stderr != "" {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
@@ -118,7 +136,7 @@ func TestAFailedStepEndsTheDemo(t *testing.T) {
 		t.Error("there are colours, and no terminal")
 	}
 
-	code, stdout, _ = command(t, "demo", "--json", "--bin", dir)
+	code, stdout, _ = process(t, nil, "demo", "--json", "--bin", dir)
 	var told struct {
 		OK    bool
 		Steps []struct {

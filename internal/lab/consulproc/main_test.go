@@ -15,12 +15,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/consul-lambda/consul-lambda/internal/lab/consulproc"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(parentVariable) != "" {
 		os.Exit(parent())
 	}
+	waittest.Parallel(12) // a server waits, for its election
 	goleak.VerifyTestMain(m)
 }
 

@@ -38,6 +38,17 @@ func TestAStartedServerLeadsSignsAndKnowsItsToken(t *testing.T) {
 
 func TestARestartKeepsDataAddressesAndTokens(t *testing.T) {
 	t.Parallel()
+	// Each list is what happens to one server before its restarts.
+	for _, ends := range [][]string{{"stop", "kill"}, {"nothing"}} {
+		t.Run(strings.Join(ends, ","), func(t *testing.T) {
+			t.Parallel()
+			restartKeeps(t, ends)
+		})
+	}
+}
+
+func restartKeeps(t *testing.T, ends []string) {
+	t.Helper()
 	server := start(t, consulproc.Config{ACL: true})
 	c := client(t, server, server.Token())
 	roots, _, err := c.Agent().ConnectCARoots(nil)
@@ -46,31 +57,30 @@ func TestARestartKeepsDataAddressesAndTokens(t *testing.T) {
 		Service: &api.AgentService{ID: "fn", Service: "fn"}}, nil)
 	ok(t, err)
 
-	for _, end := range []struct {
-		name string
-		do   func() error
-	}{{"stop", server.Stop}, {"kill", server.Kill}, {"nothing", func() error { return nil }}} {
+	do := map[string]func() error{"stop": server.Stop, "kill": server.Kill, "nothing": func() error { return nil }}
+	for _, end := range ends {
 		before := server.PID()
-		ok(t, end.do())
-		if pid := server.PID(); end.name != "nothing" && pid != 0 {
-			t.Errorf("after %s the server has process id %d", end.name, pid)
+		ok(t, do[end]())
+		if pid := server.PID(); end != "nothing" && pid != 0 {
+			t.Errorf("after %s the server has process id %d", end, pid)
 		}
-		if _, err := c.Status().Leader(); (err == nil) != (end.name == "nothing") {
-			t.Errorf("after %s asking for the leader: %v", end.name, err)
+		if _, err := c.Status().Leader(); (err == nil) != (end == "nothing") {
+			t.Errorf("after %s asking for the leader: %v", end, err)
 		}
 		ok(t, server.Restart(t.Context()))
 		if pid := server.PID(); pid == 0 || pid == before {
-			t.Errorf("after %s and a restart the process id is %d, before %d", end.name, pid, before)
+			t.Errorf("after %s and a restart the process id is %d, before %d", end, pid, before)
 		}
-		services, _, err := c.Catalog().NodeServiceList("lambdas", nil)
+		// A new leader may still be reading its log: only a consistent read waits for that.
+		services, _, err := c.Catalog().NodeServiceList("lambdas", &api.QueryOptions{RequireConsistent: true})
 		ok(t, err)
 		if len(services.Services) != 1 || services.Services[0].ID != "fn" {
-			t.Errorf("after %s and a restart the node has %v", end.name, services.Services)
+			t.Errorf("after %s and a restart the node has %v", end, services.Services)
 		}
 		again, _, err := c.Agent().ConnectCARoots(nil)
 		ok(t, err)
 		if again.ActiveRootID != roots.ActiveRootID {
-			t.Errorf("%s and a restart changed the root", end.name)
+			t.Errorf("%s and a restart changed the root", end)
 		}
 	}
 	ok(t, server.Close())

@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 		(&helper{name: name}).run(os.Getenv("SCRIPT_" + name))
 		return
 	}
+	waittest.Parallel(8) // a sandbox waits
 	goleak.VerifyTestMain(m)
 }
 

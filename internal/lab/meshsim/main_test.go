@@ -20,7 +20,10 @@ import (
 	"github.com/consul-lambda/consul-lambda/mesh"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	waittest.Parallel(4) // what is to be silent waits
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds every wait of these tests.
 const patience = waittest.Patience
