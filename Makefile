@@ -84,7 +84,9 @@ test-fast: ## run all tests without the race detector; needs no C compiler
 
 .PHONY: test-faults
 test-faults: ## run every fault against every phase of the extension's life, without the race detector: time is part of it
-	go test -count=1 -timeout 5m ./internal/soak ./internal/tlspeers
+	@mkdir -p bin
+	FAULTS=1 go test -count=1 -timeout 5m -v ./internal/soak ./internal/tlspeers | tee bin/faults.log | grep -vE '^(=== | *--- (PASS|SKIP)|PASS)'
+	@grep -q -e '^--- PASS: TestTheFaultMatrix ' bin/faults.log || { echo 'the matrix did not run' >&2; exit 1; }
 
 .PHONY: test-e2e
 test-e2e: bin/consul bin/xdsdump ## run all of it against a real Consul, on loopback

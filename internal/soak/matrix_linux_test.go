@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -153,9 +154,10 @@ var matrix = []row{
 // after it all works again, and the process holds no more than before: descriptors, memory, threads. In the end SHUTDOWN
 // is obeyed with the fault in force.
 func TestTheFaultMatrix(t *testing.T) {
-	if testing.Short() || underRace {
-		// What is tested is a program of its own, without the race detector: with it the lab would take its CPU away.
-		t.Skip("takes 25 s, and both processors: go test ./internal/soak")
+	if os.Getenv("FAULTS") != "1" || underRace {
+		// Time is part of it, so that nothing may run beside it. And what is tested is a program of its own, without the race detector:
+		// with it the lab would take its CPU away.
+		t.Skip("takes 20 s, and the machine for itself: make test-faults")
 	}
 	_ = programs(t)
 	table := make([][phases]string, len(matrix))
