@@ -198,9 +198,12 @@ func TestAWriteThatWaitsForRoomEnds(t *testing.T) {
 }
 
 // A wrapper may count, delay or change what is written: it is not gone behind.
-func TestWhatIsMoreThanASocketWritesItself(t *testing.T) {
+func TestOnlyABareSocketIsWrittenToDirectly(t *testing.T) {
 	t.Parallel()
 	a, _ := pair(t)
+	if w, ok := sock.NewWriter(a).(*sock.Writer); !ok {
+		t.Errorf("%T writes to a socket", w)
+	}
 	type wrapped struct{ *net.TCPConn }
 	c := wrapped{a}
 	if w := sock.NewWriter(c); w != io.Writer(c) {
