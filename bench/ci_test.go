@@ -161,8 +161,8 @@ func fewConnections(ctx context.Context, in *instance) error {
 	return err
 }
 
-// brief is the gate, but of its own measure in the first round only. Later rounds cost less: their ratio is that of the CPU time of
-// a few connections.
+// brief is a gate that measures what g does in its first round. In later rounds, to save time, it measures the CPU time of a few
+// connections instead.
 func brief(g *gate) *gate {
 	later := inTurn(func(ctx context.Context, in *instance) (float64, error) {
 		return in.charged(func() error { return fewConnections(ctx, in) })

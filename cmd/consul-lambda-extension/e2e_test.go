@@ -49,7 +49,7 @@ import (
 // patience bounds whatever should happen soon.
 const patience = waittest.Patience
 
-// Most of these tests wait most of the time. The longest is to begin with the first ones, whichever the go command begins with.
+// Most of these tests wait most of the time. With so many slots the longest one begins soon, in whatever order they are begun.
 func TestMain(m *testing.M) { labtest.Main(m, 12) }
 
 // programs builds what is shipped, or the extension with the race detector.

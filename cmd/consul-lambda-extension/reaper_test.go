@@ -177,11 +177,11 @@ func alone(t *testing.T) bool {
 	ok(t, err)
 	cmd := exec.CommandContext(t.Context(), program, "-test.v", "-test.run=^"+t.Name()+"$")
 	if end, limited := t.Deadline(); limited {
-		cmd.Args = append(cmd.Args, "-test.timeout="+time.Until(end).String())
+		cmd.Args = append(cmd.Args, "-test.timeout="+(time.Until(end)-patience/4).String()) // it tells where it hangs before this one ends
 	}
 	cmd.Env = append(os.Environ(), isAlone+"=1")
 	out, err := cmd.CombinedOutput()
-	t.Logf("in a process of its own:\n%s", strings.ReplaceAll(string(out), "\n", "\n| ")) // go test is not to take it for its own
+	t.Logf("in a process of its own:\n| %s", strings.ReplaceAll(string(out), "\n", "\n| ")) // go test is not to take it for its own
 	ok(t, err)
 	if !strings.Contains(string(out), "--- PASS: "+t.Name()+" ") {
 		t.Error("it did not run")

@@ -47,8 +47,8 @@ func command(t testing.TB, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
-// process is command in a process of its own, with variables besides: so tests of a site can run beside each other, which one process
-// has one environment for, and the library one set of flags.
+// process is command in a process of its own, with more variables: tests that need different ones, of which a process has one set,
+// can run beside each other.
 func process(t testing.TB, environ []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer

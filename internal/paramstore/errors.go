@@ -28,7 +28,8 @@ var (
 	// ones.
 	ErrCredentials = errors.New("no valid credentials")
 
-	// ErrTimeout means that a connection was made but no answer came in time.
+	// ErrTimeout means that a connection was made but no answer came in time,
+	// or that no time was left to ask.
 	ErrTimeout = errors.New("timed out")
 
 	// ErrUnreachable means that no connection was made, or that it broke.

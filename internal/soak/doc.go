@@ -4,7 +4,7 @@
 // shipped, in the lab's sandbox, against a mesh and a store that fail on purpose.
 //
 // The fault matrix is a test: every kind of fault meets every phase of a connection, and of a sandbox's life, in which it can
-// strike. `go test -v ./internal/soak` prints it.
+// strike. `make test-faults` runs it alone, and prints it.
 //
 // The soak is this command. For as long as it is told it keeps calls of many kinds going, whose every byte is known in
 // advance, and breaks something else every few seconds; at least half of the time nothing is broken:

@@ -9,9 +9,8 @@ import (
 	"github.com/consul-lambda/consul-lambda/internal/sock"
 )
 
-// BenchmarkWrite asks what writes cost of which one follows the other, and how long the largest one keeps its processor. Blind
-// spot: what a message costs that comes after a pause, which is what the package is for. It takes two processes to see that: the
-// row pingpong of consul-lambda bench.
+// BenchmarkWrite asks what one write after the other costs, with waiting for the reader. Blind spot: what a message costs that comes
+// after a pause, which is what the package is for. It takes two processes to see that: the row pingpong of consul-lambda bench.
 func BenchmarkWrite(b *testing.B) {
 	a, peer := pair(b)
 	go func() { _, _ = io.Copy(io.Discard, peer) }()

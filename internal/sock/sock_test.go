@@ -5,15 +5,18 @@ package sock_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/consul-lambda/consul-lambda/internal/sock"
+	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
 // Both ends of a connection.
@@ -63,43 +66,53 @@ func (r reader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Whatever the sizes, and though the reader is slower than the writer: what was written is read, byte for byte, and then its end.
+// Whatever the sizes, and though there is little room: what was written is read, byte for byte, and then its end.
 func TestEveryByteArrivesInOrder(t *testing.T) {
 	t.Parallel()
-	const seed = 1
+	const seed, room = 1, 64 << 10
 	random := rand.New(rand.NewPCG(seed, seed))
-	sent := make([]byte, 8<<20)
+	sizes := []int{0, 1, 16 * room} // the last one is net's
+	for range 200 {
+		sizes = append(sizes, random.IntN(room/4))
+	}
+	for range 20 {
+		sizes = append(sizes, random.IntN(2*room))
+	}
+	total := 0
+	for _, n := range sizes {
+		total += n
+	}
+	sent := make([]byte, total)
 	for i := range sent {
 		sent[i] = byte(i * 31 >> 3)
 	}
 	a, b := pair(t)
-	wrote := make(chan error, 1)
-	sizes := []int{0, 1, len(sent)} // the last one goes far beyond what the kernel takes at once
-	for range 200 {
-		sizes = append(sizes, random.IntN(70_000))
+	if err := errors.Join(a.SetWriteBuffer(room), b.SetReadBuffer(room)); err != nil {
+		t.Fatal(err)
 	}
-	go func() {
-		w, rest := sock.NewWriter(a), sent
-		for i := len(sizes) - 1; len(rest) > 0; i-- {
-			n := min(sizes[max(i, 0)], len(rest))
-			if i < 0 {
-				n = len(rest)
-			}
-			if m, err := w.Write(rest[:n]); m != n || err != nil {
-				wrote <- errors.Join(err, errors.New("a short write"))
-				return
-			}
-			rest = rest[n:]
-		}
-		wrote <- a.CloseWrite()
-	}()
-	got, err := io.ReadAll(io.LimitReader(newReader(t, b), int64(len(sent))+1))
+	wrote := make(chan error, 1)
+	go func() { wrote <- writeAll(a, sent, sizes) }()
+	got, err := io.ReadAll(newReader(t, b))
+	_ = b.Close() // also ends the writer, if it is not done
 	if err := errors.Join(err, <-wrote); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, sent) {
-		t.Errorf("%d bytes arrived, not the %d that were sent", len(got), len(sent))
+		t.Errorf("%d bytes arrived, not the %d that were sent", len(got), total)
 	}
+}
+
+// writeAll writes p in pieces of these sizes, and ends it.
+func writeAll(c *net.TCPConn, p []byte, sizes []int) error {
+	defer c.Close()
+	w := sock.NewWriter(c)
+	for _, n := range sizes {
+		if m, err := w.Write(p[:n]); m != n || err != nil {
+			return fmt.Errorf("%d of %d bytes: %w", m, n, err)
+		}
+		p = p[n:]
+	}
+	return c.CloseWrite()
 }
 
 // Whoever looks at an error, or reads it in a log, finds what package net would have said.
@@ -140,59 +153,75 @@ func TestAReadTellsNothingAnEndAndAReset(t *testing.T) {
 		}
 		return n, err
 	}
-	// On loopback what one end does is seen by the other when the call returns.
+	is := func(c *net.TCPConn, wantN int, wantErr error) func() bool {
+		return func() bool {
+			n, err := read(c)
+			return n == wantN && err == wantErr
+		}
+	}
 	a, b := pair(t)
-	if n, err := read(b); n != 0 || err != syscall.EAGAIN {
-		t.Errorf("nothing arrived: %d, %v", n, err)
+	if !is(b, 0, syscall.EAGAIN)() {
+		t.Error("nothing arrived, and it is not EAGAIN")
 	}
 	if _, err := a.Write([]byte("abc")); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := read(b); n != 3 || err != nil {
-		t.Errorf("three bytes arrived: %d, %v", n, err)
+	waittest.Until(t, "three bytes", is(b, 3, nil))
+	if !is(b, 0, syscall.EAGAIN)() {
+		t.Error("no more arrived, and it is not EAGAIN")
 	}
 	if err := a.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := read(b); n != 0 || err != nil {
-		t.Errorf("the end: %d, %v", n, err)
-	}
+	waittest.Until(t, "the end", is(b, 0, nil))
 	a, b = pair(t)
 	_ = a.SetLinger(0)
 	a.Close()
-	if n, err := read(b); n != 0 || err != syscall.ECONNRESET {
-		t.Errorf("a reset: %d, %v", n, err)
-	}
+	waittest.Until(t, "a reset", is(b, 0, syscall.ECONNRESET))
 }
 
-// A write that waits for room ends with what ends the connection's own: it tells how much the kernel took.
+// A write that waits for room ends with what ends the connection's own.
 func TestAWriteThatWaitsForRoomEnds(t *testing.T) {
 	t.Parallel()
-	for name, end := range map[string]func(a, b *net.TCPConn){
-		"at the deadline":               func(a, _ *net.TCPConn) { _ = a.SetWriteDeadline(time.Unix(1, 0)) },
-		"when the connection is closed": func(a, _ *net.TCPConn) { a.Close() },
-		"when the other end resets it": func(_, b *net.TCPConn) {
+	const piece, room = 16 << 10, 64 << 10 // a write of a piece is ours
+	for name, c := range map[string]struct {
+		end   func(a, b *net.TCPConn)
+		cause error
+	}{
+		"at the deadline":               {func(a, _ *net.TCPConn) { _ = a.SetWriteDeadline(time.Unix(1, 0)) }, os.ErrDeadlineExceeded},
+		"when the connection is closed": {func(a, _ *net.TCPConn) { a.Close() }, net.ErrClosed},
+		"when the other end resets it": {func(_, b *net.TCPConn) {
 			_ = b.SetLinger(0)
 			b.Close()
-		},
+		}, syscall.ECONNRESET},
 	} {
 		a, b := pair(t)
-		ended := make(chan int, 1)
-		p := make([]byte, 64<<20)
-		go func() {
-			n, err := sock.NewWriter(a).Write(p)
-			if err == nil {
-				t.Errorf("%s: no error", name)
-			}
-			ended <- n
-		}()
-		// Something has been taken when something has arrived; nothing is read, so that the rest will not be.
-		if _, err := io.ReadFull(b, make([]byte, 1)); err != nil {
+		if err := errors.Join(a.SetWriteBuffer(room), b.SetReadBuffer(room)); err != nil {
 			t.Fatal(err)
 		}
-		end(a, b)
-		if n := <-ended; n <= 0 || n >= len(p) {
-			t.Errorf("%s: %d of %d bytes were taken", name, n, len(p))
+		var wrote atomic.Int64
+		ended := make(chan error, 1)
+		go func() {
+			w, p := sock.NewWriter(a), make([]byte, piece)
+			for {
+				n, err := w.Write(p)
+				if wrote.Add(int64(n)); err != nil {
+					ended <- err
+					return
+				}
+			}
+		}()
+		// Nothing is read: when no more is written for a while, the writer waits.
+		for last := int64(-1); last != wrote.Load(); {
+			last = wrote.Load()
+			time.Sleep(20 * time.Millisecond)
+		}
+		c.end(a, b)
+		if err := <-ended; !errors.Is(err, c.cause) {
+			t.Errorf("%s: %v, want %v", name, err, c.cause)
+		}
+		if n := wrote.Load(); n == 0 {
+			t.Errorf("%s: nothing was taken", name)
 		}
 	}
 }

@@ -74,8 +74,8 @@ func (b *builds) get(opts lab.BuildOptions) (lab.Programs, error) {
 	return made.programs, made.err
 }
 
-// buildOnce builds what is not up to date, which the go command judges, while no other test process does: what they run is not
-// to be written.
+// buildOnce builds what is not up to date, which the go command judges, while no other test process does: the second one finds it
+// done, and does not write what the first one runs.
 func buildOnce(ctx context.Context, opts lab.BuildOptions) (p lab.Programs, err error) {
 	root, err := lab.ModuleRoot(ctx)
 	if err != nil {
@@ -93,7 +93,10 @@ func buildOnce(ctx context.Context, opts lab.BuildOptions) (p lab.Programs, err 
 		return lab.Programs{}, err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }() // which gives the lock back, as the end of the process does
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+	for err = syscall.EINTR; err == syscall.EINTR; {
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
 		return lab.Programs{}, fmt.Errorf("waiting for whoever builds in %s: %w", dir, err)
 	}
 	return lab.Build(ctx, dir, opts)
