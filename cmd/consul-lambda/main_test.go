@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 
+	"github.com/consul-lambda/consul-lambda/internal/lab/labtest"
 	"github.com/consul-lambda/consul-lambda/internal/waittest"
 )
 
@@ -30,6 +31,7 @@ func TestMain(m *testing.M) {
 type leakless struct{ tests *testing.M }
 
 func (l leakless) Run() int {
+	defer labtest.Remove()
 	waittest.Parallel(8) // labs wait
 	code := l.tests.Run()
 	if err := goleak.Find(); code == 0 && err != nil {

@@ -83,7 +83,7 @@ func Build(ctx context.Context, dir string, opts BuildOptions) (Programs, error)
 }
 
 func build(ctx context.Context, cgo, binary, pkg string, args ...string) error {
-	root, err := ModuleRoot(ctx)
+	root, err := moduleRoot(ctx)
 	if err != nil {
 		return err
 	}
@@ -96,8 +96,7 @@ func build(ctx context.Context, cgo, binary, pkg string, args ...string) error {
 	return nil
 }
 
-// ModuleRoot returns the folder of the module that the working directory is in, with an error of the go command if it is in none.
-func ModuleRoot(ctx context.Context) (string, error) {
+func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		return "", fmt.Errorf("lab: looking for the module: %w", err)

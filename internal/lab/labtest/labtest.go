@@ -4,12 +4,9 @@ package labtest
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -21,13 +18,18 @@ import (
 // Race reports whether CONSUL_LAMBDA_E2E_RACE=1 asks for programs with the race detector, for [lab.BuildOptions].
 func Race() bool { return os.Getenv("CONSUL_LAMBDA_E2E_RACE") == "1" }
 
-// Main runs the tests, so many at a time (see [waittest.Parallel]), and demands that no goroutine outlives them.
+// Main runs the tests, so many at a time (see [waittest.Parallel]), demands that no goroutine outlives them, removes the programs and
+// exits.
 func Main(m *testing.M, parallel int) {
 	waittest.Parallel(parallel)
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		Remove()
+		os.Exit(code)
+	}))
 }
 
-// Programs returns what the options ask for, as [lab.Build] makes it. It fails the test if it cannot.
+// Programs builds what the options ask for, as [lab.Build] does, or returns what was built with them before. It fails the test if it
+// cannot. [Main], or who calls [Remove], owns the files.
 func Programs(t testing.TB, opts lab.BuildOptions) lab.Programs {
 	t.Helper()
 	p, err := built.get(opts)
@@ -37,7 +39,7 @@ func Programs(t testing.TB, opts lab.BuildOptions) lab.Programs {
 	return p
 }
 
-// All returns whatever is shipped.
+// All builds whatever is shipped.
 func All(t testing.TB) lab.Programs {
 	t.Helper()
 	p := Programs(t, lab.BuildOptions{})
@@ -45,11 +47,15 @@ func All(t testing.TB) lab.Programs {
 	return p
 }
 
+// Remove deletes what was built, at the end of the test process. [Main] calls it.
+func Remove() { built.remove() }
+
 var built builds
 
-// builds are the programs that this test process has asked for.
+// builds are the programs of the test process.
 type builds struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // held while building: one build at a time has both cores
+	dir  string     // of all of them; empty before the first
 	done map[lab.BuildOptions]build
 }
 
@@ -65,39 +71,29 @@ func (b *builds) get(opts lab.BuildOptions) (lab.Programs, error) {
 	if done, ok := b.done[opts]; ok {
 		return done.programs, done.err
 	}
+	if b.dir == "" {
+		dir, err := os.MkdirTemp("", "consul-lambda-test-")
+		if err != nil {
+			return lab.Programs{}, err
+		}
+		b.dir, b.done = dir, make(map[lab.BuildOptions]build)
+	}
+	dir := filepath.Join(b.dir, "shipped") // one folder for the programs that belong together
+	if opts.Race {
+		dir = filepath.Join(b.dir, "race")
+	}
 	var made build
-	made.programs, made.err = buildOnce(context.Background(), opts)
-	if b.done == nil {
-		b.done = make(map[lab.BuildOptions]build)
+	if made.err = os.MkdirAll(dir, 0o700); made.err == nil {
+		made.programs, made.err = lab.Build(context.Background(), dir, opts)
 	}
 	b.done[opts] = made
 	return made.programs, made.err
 }
 
-// buildOnce builds what is not up to date, which the go command judges, while no other test process does: the second one finds it
-// done, and does not write what the first one runs.
-func buildOnce(ctx context.Context, opts lab.BuildOptions) (p lab.Programs, err error) {
-	root, err := lab.ModuleRoot(ctx)
-	if err != nil {
-		return lab.Programs{}, err
+func (b *builds) remove() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.dir != "" {
+		_ = os.RemoveAll(b.dir)
 	}
-	dir := filepath.Join(root, "bin", "labtest", "shipped") // one folder for the programs that belong together
-	if opts.Race {
-		dir = filepath.Join(root, "bin", "labtest", "race")
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return lab.Programs{}, err
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return lab.Programs{}, err
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }() // which gives the lock back, as the end of the process does
-	for err = syscall.EINTR; err == syscall.EINTR; {
-		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
-	}
-	if err != nil {
-		return lab.Programs{}, fmt.Errorf("waiting for whoever builds in %s: %w", dir, err)
-	}
-	return lab.Build(ctx, dir, opts)
 }
