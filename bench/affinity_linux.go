@@ -18,39 +18,65 @@ import (
 // sleeps takes longer than the whole work of a small message (in a virtual machine three times as long): without a fixed
 // place a sample shows where the scheduler put it, not what it measures.
 func apart(proxy int) (undo func(), err error) {
-	var all unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &all); err != nil {
-		return nil, fmt.Errorf("reading the cores that may be used: %w", err)
-	}
-	if all.Count() < 2 {
-		return func() {}, nil
-	}
-	ours, theirs := all, unix.CPUSet{}
-	for cpu := range 1024 {
-		if ours.IsSet(cpu) {
-			theirs.Zero()
-			theirs.Set(cpu)
-		}
-	}
-	for cpu := range 1024 {
-		if theirs.IsSet(cpu) {
-			ours.Clear(cpu)
-		}
-	}
-	self := os.Getpid()
-	undo = func() {
-		_ = place(self, &all)
-		_ = place(proxy, &all)
-	}
-	if err := place(self, &ours); err != nil {
-		undo()
+	all, last, err := cores()
+	if err != nil {
 		return nil, err
 	}
-	if err := place(proxy, &theirs); err != nil {
+	others := all
+	for cpu := range maxCores {
+		if last.IsSet(cpu) {
+			others.Clear(cpu)
+		}
+	}
+	if others.Count() == 0 {
+		return func() {}, nil
+	}
+	undo = func() {
+		_ = place(os.Getpid(), &all)
+		_ = place(proxy, &all)
+	}
+	if err = place(os.Getpid(), &others); err == nil {
+		err = place(proxy, &last)
+	}
+	if err != nil {
 		undo()
 		return nil, err
 	}
 	return undo, nil
+}
+
+// onOneCore gives this process, and those that it starts, the last core that it may use, until undo is called.
+//
+// Who reads what another process writes meanwhile finds more or less of it, as fast as the two happen to be: the fewer bytes a
+// call finds, the more calls there are. On one core the reader finds what the writer could write in its turn.
+func onOneCore() (undo func(), err error) {
+	all, last, err := cores()
+	if err != nil {
+		return nil, err
+	}
+	undo = func() { _ = place(os.Getpid(), &all) }
+	if err := place(os.Getpid(), &last); err != nil {
+		undo()
+		return nil, err
+	}
+	return undo, nil
+}
+
+// maxCores is how many a unix.CPUSet can name.
+const maxCores = 1024
+
+// cores returns those that this process may use, and the last of them.
+func cores() (all, last unix.CPUSet, err error) {
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return all, last, fmt.Errorf("reading the cores that may be used: %w", err)
+	}
+	for cpu := maxCores - 1; cpu >= 0; cpu-- {
+		if all.IsSet(cpu) {
+			last.Set(cpu)
+			return all, last, nil
+		}
+	}
+	return all, last, errors.New("reading the cores that may be used: there is none")
 }
 
 // place binds all threads of a process and of its children. Threads to come inherit it.
@@ -63,19 +89,39 @@ func place(root int, cores *unix.CPUSet) error {
 		}
 	}
 	for _, pid := range pids {
-		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-		if err != nil {
-			return fmt.Errorf("listing threads: %w", err)
-		}
-		for _, thread := range threads {
-			tid, err := strconv.Atoi(thread.Name())
+		for range 10 { // again for threads that those not yet bound have made meanwhile
+			bound, err := placeThreads(pid, cores)
 			if err != nil {
-				continue
+				return err
 			}
-			if err := unix.SchedSetaffinity(tid, cores); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("choosing a core: %w", err)
+			if bound {
+				break
 			}
 		}
 	}
 	return nil
+}
+
+// placeThreads binds the threads that a process has now, and reports whether all were.
+func placeThreads(pid int, cores *unix.CPUSet) (bound bool, err error) {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return false, fmt.Errorf("listing threads: %w", err)
+	}
+	bound = true
+	for _, thread := range threads {
+		tid, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			continue
+		}
+		var now unix.CPUSet
+		if err = unix.SchedGetaffinity(tid, &now); err == nil && now != *cores {
+			bound = false
+			err = unix.SchedSetaffinity(tid, cores)
+		}
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return false, fmt.Errorf("choosing a core: %w", err)
+		}
+	}
+	return bound, nil
 }

@@ -152,32 +152,53 @@ func TestAShareLimitsCPUTime(t *testing.T) {
 
 // While a sample is taken apart, the proxy and this process share no core; afterwards they may.
 func TestApartSeparatesCoresAndUndoesIt(t *testing.T) {
-	cores := func(pid int) unix.CPUSet {
-		var set unix.CPUSet
-		if err := unix.SchedGetaffinity(pid, &set); err != nil {
-			t.Fatal(err)
-		}
-		return set
-	}
 	pid, _ := burnt(t, time.Millisecond)
-	before := cores(pid)
+	before := coresOf(t, pid)
 	undo, err := apart(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if before.Count() > 1 {
-		ours, theirs := cores(os.Getpid()), cores(pid)
-		for cpu := range 1024 {
+		ours, theirs := coresOf(t, os.Getpid()), coresOf(t, pid)
+		for cpu := range maxCores {
 			if ours.IsSet(cpu) && theirs.IsSet(cpu) {
 				t.Errorf("both may use core %d", cpu)
 			}
 		}
 	}
 	undo()
-	if after := cores(pid); after != before {
+	if coresOf(t, pid) != before {
 		t.Error("the proxy's cores are not what they were")
 	}
-	if after := cores(os.Getpid()); after != before {
+	if coresOf(t, os.Getpid()) != before {
 		t.Error("this process's cores are not what they were")
 	}
+}
+
+// While calls are counted, what is started shares a single core with this process.
+func TestOnOneCoreIsInheritedAndUndone(t *testing.T) {
+	before := coresOf(t, os.Getpid())
+	undo, err := onOneCore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, _ := burnt(t, time.Millisecond)
+	ours, theirs := coresOf(t, os.Getpid()), coresOf(t, pid)
+	undo()
+	if ours.Count() != 1 || theirs != ours {
+		t.Errorf("this process had %d cores and what it started %d, want the same one", ours.Count(), theirs.Count())
+	}
+	if coresOf(t, os.Getpid()) != before {
+		t.Error("this process's cores are not what they were")
+	}
+}
+
+// coresOf returns where a process's first thread may run.
+func coresOf(t testing.TB, pid int) unix.CPUSet {
+	t.Helper()
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(pid, &set); err != nil {
+		t.Fatal(err)
+	}
+	return set
 }

@@ -18,3 +18,4 @@ func raiseFiles(uint64) uint64           { return 1024 }
 func terminate(p *os.Process)            { _ = p.Kill() }
 func machine() Machine                   { return newMachine() }
 func apart(int) (func(), error)          { return func() {}, nil }
+func onOneCore() (func(), error)         { return func() {}, nil }
