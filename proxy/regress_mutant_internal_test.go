@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -88,5 +89,32 @@ func TestADialAndAThawAreNoTimeToGiveMemoryBack(t *testing.T) {
 	}
 	if still := looks(2); still != 2 {
 		t.Errorf("%d two looks later, want 2", still)
+	}
+}
+
+// R17: what many connections have left is given back when nothing has moved for 5 s, once, and nobody looks on for a few.
+func TestMemoryIsGivenBackAfterManyConnections(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		accepted, trimmed int64
+		after             time.Duration
+	}{
+		{burst - 1, 0, sweepEvery},
+		{burst, burst, trimAfter * sweepEvery},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := New(Config{})
+			s.stats.accepted.Store(c.accepted)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			began := time.Now()
+			if !s.sweepWhileOpen(ctx) {
+				t.Fatal("it goes on looking")
+			}
+			if took := time.Since(began); took != c.after || s.trimmed != c.trimmed {
+				t.Errorf("%d connections: it looked for %s and gave back what %d left, want %s and %d",
+					c.accepted, took, s.trimmed, c.after, c.trimmed)
+			}
+		})
 	}
 }

@@ -81,6 +81,8 @@ type Server struct {
 	sweepMu   sync.Mutex // held by a sweep; guards what a conn says belongs to the sweep
 	lastSweep clock.Instant
 	still     int // looks in a row that saw nothing move
+
+	trimmed int64 // connections accepted when memory was last given back; the sweeping goroutine's
 }
 
 // New returns a server that listens to nothing yet. Whoever made it calls Shutdown, whether it serves or not.

@@ -36,6 +36,10 @@ const (
 	// counted in looks because a thaw, after which the function waits for its first call, is no time to collect a heap.
 	trimAfter = 25
 
+	// burst is how many connections leave enough garbage behind to collect it when nothing moves. 2,000 that were opened at
+	// once and stay take 23.7 KiB each before, and 20.3 KiB after.
+	burst = 200
+
 	// ackEvery is how often the kernel is asked about a connection with something in flight.
 	ackEvery = time.Second
 )
@@ -82,13 +86,19 @@ func (s *Server) sweepWhileOpen(ctx context.Context) bool {
 		}
 		s.cfg.Watch.Check()
 		open, still := s.look(false)
-		if still >= trimAfter {
+		if still >= trimAfter && s.swollen() {
+			s.trimmed = s.stats.accepted.Load()
 			s.cfg.Buffers.Trim()
 		}
-		if open == 0 && !s.cfg.Buffers.Grown() {
+		if open == 0 && !s.swollen() {
 			return true
 		}
 	}
+}
+
+// swollen reports whether streams or many connections have left memory to give back. For the sweeping goroutine alone.
+func (s *Server) swollen() bool {
+	return s.cfg.Buffers.Grown() || s.stats.accepted.Load()-s.trimmed >= burst
 }
 
 // thawed is called after a freeze, before anything is done with a connection from before it.
