@@ -3,7 +3,7 @@
 // Command consul-lambda is for people: it shows what the extension and the registrator do, on a machine without an AWS
 // account, and looks at what they would do in one. Each command is a file of its name. It exits 0 if all went well, 1 if
 // not (what it has to say could not be written, for one), 2 if it was called wrongly, 130 on Ctrl-C; what plan and doctor mean
-// by a code besides is in their help.
+// by a code besides is in their help. When nobody reads on it ends what it has started, and exits 141.
 package main
 
 import (
@@ -24,7 +24,8 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// That nobody reads on is a reason to stop like others: what was started has to be ended first.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 	code := run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -66,6 +67,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err == nil {
 		return 0
+	}
+	if errors.Is(out.err, syscall.EPIPE) {
+		return 141 // what a shell says of a program that a closed pipe has ended
 	}
 	if ctx.Err() != nil {
 		_, _ = fmt.Fprintln(stderr, "consul-lambda: interrupted")

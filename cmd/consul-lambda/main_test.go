@@ -161,6 +161,25 @@ func TestAnInterruptedDemoIsExitCode130(t *testing.T) {
 	}
 }
 
+// Else the processes that a command has started would outlive it.
+func TestAProcessWhoseOutputNobodyReadsIsNotKilledByThat(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	_ = r.Close()
+	var errs bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), "consul-lambda", "--help")
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	cmd.Stdout, cmd.Stderr = w, &errs
+	_ = cmd.Run()
+	if code := cmd.ProcessState.ExitCode(); code != 141 || errs.Len() > 0 {
+		t.Errorf("it ended with %s, and said %q, want exit code 141 and nothing", cmd.ProcessState, &errs)
+	}
+}
+
 func TestATranscriptHasOneLinePerFact(t *testing.T) {
 	var out bytes.Buffer
 	tr := newTranscript(&out, false)
