@@ -5,7 +5,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -164,7 +163,7 @@ func (h *harness) startLimited(ctx context.Context, sys *system, group string, m
 	if err != nil {
 		return nil, err
 	}
-	in, err := h.startExtension(ctx, sys, []string{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=" + strconv.Itoa(mb)})
+	in, err := h.startExtension(ctx, sys, []string{memorySize(mb)})
 	if err != nil {
 		_ = g.remove()
 		return nil, err

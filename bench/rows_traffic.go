@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 )
 
@@ -157,12 +158,21 @@ func bulkTime(a *amounts) time.Duration {
 	return time.Duration(float64(a.bulk) / gigabyte * 1.3 * float64(time.Second))
 }
 
-// parallelRow asks how many short requests get through when many connections have one each under way.
+// parallelRow asks how many short requests get through when many connections have one each under way. All cores are busy
+// then, so the function is one that has as many vCPUs.
 func parallelRow(name, title string, connections int) *row {
 	return &row{
 		name: name, title: title, asks: noVariant, metrics: []string{rate, cpuPerUnit},
 		cost: each(func(a *amounts) time.Duration { return a.loop + time.Duration(connections)*1200*time.Microsecond }),
 		run: eachInstance(func(ctx context.Context, h *harness, j *job, in *instance) error {
+			if in.kind == extension {
+				large, err := h.launch(ctx, in.system, memorySize(runtime.NumCPU()*memoryMB))
+				if err != nil {
+					return err
+				}
+				defer large.stop()
+				in = large
+			}
 			conns, err := in.open(ctx, connections)
 			if err != nil {
 				return err

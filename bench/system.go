@@ -96,12 +96,12 @@ func (in *instance) connect(ctx context.Context) (net.Conn, error) {
 // exchangeLimit ends a sample that hangs.
 const exchangeLimit = 60 * time.Second
 
-// launch starts a system and waits until it works.
-func (h *harness) launch(ctx context.Context, sys *system) (*instance, error) {
+// launch starts a system and waits until it works. An extension may get more entries of the environment.
+func (h *harness) launch(ctx context.Context, sys *system, more ...string) (*instance, error) {
 	var in *instance
 	var err error
 	if sys.kind == extension {
-		in, err = h.startExtension(ctx, sys, nil)
+		in, err = h.startExtension(ctx, sys, more)
 		if err == nil {
 			err = in.awaitNext(ctx)
 		}
@@ -120,8 +120,11 @@ func (h *harness) launch(ctx context.Context, sys *system) (*instance, error) {
 	return in, nil
 }
 
-// memoryMB is the size of the function that the extension is told, unless a row says otherwise: one core's worth.
-const memoryMB = 1769
+// memoryMB is the size of the function that the extension is told, unless a row says otherwise: one vCPU's worth.
+const memoryMB = coreMB
+
+// memorySize is the entry of the environment that says it.
+func memorySize(mb int) string { return "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=" + strconv.Itoa(mb) }
 
 // startExtension starts an extension as Lambda does and returns at once. On an error there is nothing to stop.
 // More entries of the environment may be given.
@@ -144,7 +147,7 @@ func (h *harness) startExtension(ctx context.Context, sys *system, more []string
 			"AWS_LAMBDA_RUNTIME_API=" + api.addr(),
 			"AWS_LAMBDA_FUNCTION_NAME=" + function,
 			"AWS_LAMBDA_FUNCTION_VERSION=$LATEST",
-			"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=" + strconv.Itoa(memoryMB),
+			memorySize(memoryMB),
 			"AWS_REGION=us-east-1",
 			"AWS_ACCESS_KEY_ID=bench",
 			"AWS_SECRET_ACCESS_KEY=bench",

@@ -8,14 +8,16 @@ import (
 )
 
 // Not parallel: the setting is the process's.
-func TestOnlyAFunctionWithLessThanOneVCPURunsOnOneThread(t *testing.T) {
-	whole := runtime.GOMAXPROCS(2)
+func TestThereIsOneThreadForEachWholeVCPUOfTheFunction(t *testing.T) {
+	whole := runtime.GOMAXPROCS(0)
 	t.Cleanup(func() { runtime.GOMAXPROCS(whole) })
-	for _, c := range []struct{ mb, want int }{{0, 1}, {128, 1}, {1768, 1}, {1769, 2}, {10240, 2}} {
-		runtime.GOMAXPROCS(2)
+	for _, c := range []struct{ seen, mb, want int }{
+		{2, 0, 1}, {2, 128, 1}, {2, 1769, 1}, {2, 3537, 1}, {2, 3538, 2}, {6, 3538, 2}, {6, 10240, 5}, {2, 10240, 2}, {1, 10240, 1},
+	} {
+		runtime.GOMAXPROCS(c.seen)
 		fitCPU(c.mb)
 		if got := runtime.GOMAXPROCS(0); got != c.want {
-			t.Errorf("with %d MB: %d threads, want %d", c.mb, got, c.want)
+			t.Errorf("%d CPUs are seen, %d MB: %d threads, want %d", c.seen, c.mb, got, c.want)
 		}
 	}
 }
