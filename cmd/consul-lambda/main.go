@@ -3,7 +3,7 @@
 // Command consul-lambda is for people: it shows what the extension and the registrator do, on a machine without an AWS
 // account, and looks at what they would do in one. Each command is a file of its name. It exits 0 if all went well, 1 if
 // not (what it has to say could not be written, for one), 2 if it was called wrongly, 130 on Ctrl-C; what plan and doctor mean
-// by a code besides is in their help. When nobody reads on it ends what it has started, and exits 141.
+// by a code besides is in their help. When nobody reads its output any more it stops too, and exits 141.
 package main
 
 import (
@@ -24,8 +24,10 @@ import (
 )
 
 func main() {
-	// That nobody reads on is a reason to stop like others: what was started has to be ended first.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
+	// With a listener, whom nobody hears, writing to a closed pipe fails and does not kill: what was started has to be ended
+	// first. Sockets send the signal too then, so it says nothing. Ignored, it would be ignored by what is started too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -44,7 +46,9 @@ Before the registrator runs for the first time:  consul-lambda plan --help`
 
 // run returns the exit code. The end of ctx interrupts whatever is running.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	out := &output{w: stdout}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	out := &output{w: stdout, abandoned: cancel}
 	root := &cli.Command{
 		Name:            "consul-lambda",
 		Usage:           "AWS Lambda functions in a Consul service mesh",
@@ -69,6 +73,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if errors.Is(out.err, syscall.EPIPE) {
+		if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, context.Canceled) {
+			_, _ = fmt.Fprintln(stderr, "consul-lambda:", err)
+		}
 		return 141 // what a shell says of a program that a closed pipe has ended
 	}
 	if ctx.Err() != nil {
