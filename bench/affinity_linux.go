@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -45,7 +46,7 @@ func apart(proxy int) (undo func(), err error) {
 	return undo, nil
 }
 
-// onOneCore gives this process, and those that it starts, the last core that it may use, until undo is called.
+// onOneCore gives this process the last core that it may use, until undo is called, and for good to those that it starts meanwhile.
 //
 // Who reads what another process writes meanwhile finds more or less of it, as fast as the two happen to be: the fewer bytes a
 // call finds, the more calls there are. On one core the reader finds what the writer could write in its turn.
@@ -54,7 +55,10 @@ func onOneCore() (undo func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	undo = func() { _ = place(os.Getpid(), &all) }
+	undo = func() {
+		_ = place(os.Getpid(), &all)
+		runtime.SetDefaultGOMAXPROCS() // by itself it follows once a second
+	}
 	if err := place(os.Getpid(), &last); err != nil {
 		undo()
 		return nil, err
@@ -79,7 +83,7 @@ func cores() (all, last unix.CPUSet, err error) {
 	return all, last, errors.New("reading the cores that may be used: there is none")
 }
 
-// place binds all threads of a process and of its children. Threads to come inherit it.
+// place binds all threads of a process and, but for this one, of its children. Threads to come inherit it.
 func place(root int, cores *unix.CPUSet) error {
 	pids := []int{root}
 	if root != os.Getpid() {
@@ -89,14 +93,18 @@ func place(root int, cores *unix.CPUSet) error {
 		}
 	}
 	for _, pid := range pids {
+		bound := false
 		for range 10 { // again for threads that those not yet bound have made meanwhile
-			bound, err := placeThreads(pid, cores)
-			if err != nil {
+			var err error
+			if bound, err = placeThreads(pid, cores); err != nil {
 				return err
 			}
 			if bound {
 				break
 			}
+		}
+		if !bound {
+			return fmt.Errorf("choosing a core: process %d always has threads elsewhere", pid)
 		}
 	}
 	return nil

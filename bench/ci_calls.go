@@ -27,9 +27,8 @@ type callLimit struct {
 }
 
 // A stream takes 1 MB / 256 KiB = 3.8 calls of each kind at the least, and a little more when the proxy finds less than a full
-// buffer: 3.9 and 4.0 to 4.2. A connection takes the same number each time but for what arrives in pieces: 9.0 to 9.3 and 5.0
-// with the next spare, 8.9 to 9.1 and 5.0 without; the least with a spare where other work interrupts. Where none does, one read
-// more for each connection, or one write, is above the limit.
+// buffer: 3.9 reads, 4.0 to 4.2 writes. A connection takes the same number each time but for what arrives in pieces: 9.3 reads and
+// 5.0 writes with the next spare, 8.9 to 9.1 and 5.0 without. One read more for each connection, or one write, is above the limit.
 var callLimits = []callLimit{
 	{"calls per MB, bulk to the function", Ours, 4.3, 4.5, countedBulk / megabyte, ciBulkCalls(opDown)},
 	{"calls per MB, bulk from the function", Ours, 4.3, 4.5, countedBulk / megabyte, ciBulkCalls(opUp)},
@@ -38,7 +37,8 @@ var callLimits = []callLimit{
 }
 
 // countings is how often each is counted. The least is compared with the limit: who is interrupted while writing leaves less to
-// find, so other work on the machine adds calls, and takes none away.
+// find, so other work on the machine adds calls to a stream. From a connection with a spare it takes 0.3 away: there, one read
+// more for each may pass unnoticed.
 const (
 	countings          = 5
 	countedBulk        = 128 << 20 // bytes

@@ -20,7 +20,7 @@
 // This process is the function (the client), the gateway with the destination behind it (one mTLS server in the shape of a
 // Consul sidecar: EC P-256, a SPIFFE URI name, client certificate required), the Extensions API and Parameter Store. The
 // proxy is a process of its own, unmodified, configured as in Lambda; only its CPU and memory are charged to it. It is told that
-// the function has 1,769 MB, which is one vCPU; where many connections keep all cores busy, as many vCPUs as there are cores.
+// the function has 1,769 MB, which is one vCPU; in the rows of 64 and 400 connections at once, as many vCPUs as there are cores.
 //
 // # How
 //

@@ -158,6 +158,7 @@ func TestApartSeparatesCoresAndUndoesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer undo() // if the test ends early
 	if before.Count() > 1 {
 		ours, theirs := coresOf(t, os.Getpid()), coresOf(t, pid)
 		for cpu := range maxCores {
@@ -182,6 +183,7 @@ func TestOnOneCoreIsInheritedAndUndone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer undo() // if the test ends early
 	pid, _ := burnt(t, time.Millisecond)
 	ours, theirs := coresOf(t, os.Getpid()), coresOf(t, pid)
 	undo()

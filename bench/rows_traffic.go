@@ -158,8 +158,8 @@ func bulkTime(a *amounts) time.Duration {
 	return time.Duration(float64(a.bulk) / gigabyte * 1.3 * float64(time.Second))
 }
 
-// parallelRow asks how many short requests get through when many connections have one each under way. All cores are busy
-// then, so the function is one that has as many vCPUs.
+// parallelRow asks how many short requests get through when many connections have one each under way. What limits that is the
+// number of cores, so the function is one that has as many vCPUs.
 func parallelRow(name, title string, connections int) *row {
 	return &row{
 		name: name, title: title, asks: noVariant, metrics: []string{rate, cpuPerUnit},

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -73,7 +74,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) (code in
 		return e.fail(ctx, api, "Extension.NoCredentials", err)
 	}
 	e.timings.note("ready")
-	fitCPU(cfg.MemoryMB)
+	fitCPU(cfg.MemoryMB, runtime.NumCPU())
 
 	deadline := e.untilShutdown(ctx, api)
 	e.drain(deadline)
