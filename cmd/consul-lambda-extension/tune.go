@@ -39,8 +39,9 @@ func tune(functionMemoryMB int) {
 
 // fitCPU is called when Init is over, for which Lambda lends two vCPUs. From then on there are as many threads as the function
 // has whole vCPUs, and one at the least. With more, they use up together what the scheduler lets them have in a period, and
-// then stand still until the next one: of 160 new connections at the CPU share of 128 MB the slowest took 7.6 ms with two threads, 1.4 ms with one. And
-// they wake each other: with one vCPU a new connection and its next spare took 1,000 us of CPU with two threads, 800 with one.
+// then stand still until the next one: of 160 new connections at the CPU share of 128 MB the slowest took 7.6 ms with two
+// threads, 1.4 ms with one. And they wake each other: with one vCPU a new connection and its next spare took 1,000 us of CPU
+// with two threads, 800 with one.
 func fitCPU(functionMemoryMB, cpus int) {
 	whole := int(memoryBytes(functionMemoryMB) / (fullCPU << 20))
 	runtime.GOMAXPROCS(min(max(whole, 1), cpus))
